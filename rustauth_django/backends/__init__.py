@@ -1,0 +1,1 @@
+"""Where operations are carried out: ``base`` says how to be asked, the rest answer."""

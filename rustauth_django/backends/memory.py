@@ -1,0 +1,171 @@
+"""This process's memory: for development, for tests, and as a stand-in.
+
+The same answers as a server, from one dictionary under one lock. It is gone with the
+process and no other process sees it.
+"""
+
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
+
+from ..algorithms import rustauth
+from ..operations import (
+    CompareAndSet,
+    Consume,
+    Delete,
+    DeleteIfValue,
+    Describe,
+    Get,
+    Known,
+    Operation,
+    Page,
+    Scan,
+    ServerInfo,
+    Set,
+    Take,
+    TimeToLive,
+    Unlink,
+)
+from ..rates import RateLimitDecision
+from .base import Backend
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """A value or a bucket, and the epoch milliseconds at which it is gone."""
+
+    content: str | rustauth.State
+    expires_at: int | None
+
+
+def epoch_ms() -> int:
+    """Now, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class MemoryBackend(Backend):
+    """``clock`` returns epoch milliseconds; at most ``max_buckets`` rate limit buckets are kept."""
+
+    location = "memory://"
+
+    def __init__(self, *, clock: Callable[[], int] = epoch_ms, max_buckets: int = 100_000) -> None:
+        self._clock = clock
+        self._max_buckets = max_buckets
+        self._lock = Lock()
+        self._values: dict[str, Entry] = {}
+        # Oldest write first, so that the first is the one to drop.
+        self._buckets: dict[str, Entry] = {}
+        self._sweep_at = 1024
+
+    def run(self, operation: Operation[T]) -> T:
+        with self._lock:
+            result: T = self._answer(operation)
+        return result
+
+    async def arun(self, operation: Operation[T]) -> T:
+        return self.run(operation)
+
+    def close(self) -> None:
+        """Nothing to give back: the data stays as long as the backend does."""
+
+    async def aclose(self) -> None:
+        """Nothing to give back: the data stays as long as the backend does."""
+
+    def _answer(self, operation: Operation[Any]) -> Any:
+        match operation:
+            case Consume():
+                return self._consume(operation)
+            case Get(key):
+                return self._value(key)
+            case Set(key, value, ttl_ms, only_if):
+                present = self._value(key) is not None
+                if only_if is not None and present != (only_if == "present"):
+                    return False
+                self._store(key, value, ttl_ms)
+                return True
+            case Delete(key):
+                return self._pop(key) is not None
+            case Take(key):
+                return self._pop(key)
+            case CompareAndSet(key, expected, value, ttl_ms):
+                if self._value(key) != expected:
+                    return False
+                self._store(key, value, ttl_ms)
+                return True
+            case DeleteIfValue(key, expected):
+                return self._value(key) == expected and self._pop(key) is not None
+            case TimeToLive(key):
+                entry = self._entry(self._values, key)
+                if entry is None or entry.expires_at is None:
+                    return None
+                return entry.expires_at - self._clock()
+            case Scan(prefix):
+                self._sweep()
+                keys = [*self._values, *self._buckets]
+                return Page(0, [key for key in keys if key.startswith(prefix)])
+            case Unlink(keys):
+                return sum(self._remove(key) for key in keys)
+            case Known(answer):
+                return answer
+            case Describe():
+                return ServerInfo("memory", "", "per process", "noeviction")
+        raise TypeError(f"no such operation: {operation!r}")  # pragma: no cover
+
+    def _consume(self, operation: Consume) -> RateLimitDecision:
+        key, rule = operation.key, operation.rule
+        now_ms = self._clock() if operation.now_ms is None else operation.now_ms
+        entry = self._entry(self._buckets, key)
+        state = entry.content if entry else None
+        assert state is None or isinstance(state, rustauth.State)
+        outcome = rustauth.step(state, now_ms, rule.window_ms, rule.max)
+        if outcome.permitted:
+            self._make_room()
+            self._buckets.pop(key, None)
+            self._buckets[key] = Entry(
+                rustauth.State(outcome.count, outcome.last_request),
+                self._clock() + rustauth.ttl_ms(rule),
+            )
+        return rustauth.decide(outcome, rule)
+
+    def _entry(self, entries: dict[str, Entry], key: str) -> Entry | None:
+        """The live entry at ``key``; one that has expired is dropped on sight (ST-36)."""
+        entry = entries.get(key)
+        if entry is not None and self._expired(entry):
+            del entries[key]
+            return None
+        return entry
+
+    def _value(self, key: str) -> str | None:
+        entry = self._entry(self._values, key)
+        return None if entry is None else str(entry.content)
+
+    def _pop(self, key: str) -> str | None:
+        value = self._value(key)
+        self._values.pop(key, None)
+        return value
+
+    def _store(self, key: str, value: str, ttl_ms: int | None) -> None:
+        self._make_room()
+        self._values[key] = Entry(value, None if ttl_ms is None else self._clock() + ttl_ms)
+
+    def _remove(self, key: str) -> bool:
+        entries = self._values if key in self._values else self._buckets
+        return self._entry(entries, key) is not None and bool(entries.pop(key))
+
+    def _expired(self, entry: Entry) -> bool:
+        return entry.expires_at is not None and entry.expires_at <= self._clock()
+
+    def _make_room(self) -> None:
+        """Sweep whenever the number of entries has doubled: a constant cost per write."""
+        if len(self._values) + len(self._buckets) >= self._sweep_at:
+            self._sweep()
+            self._sweep_at = max(1024, 2 * (len(self._values) + len(self._buckets)))
+        while len(self._buckets) >= self._max_buckets:
+            del self._buckets[next(iter(self._buckets))]
+
+    def _sweep(self) -> None:
+        for entries in (self._values, self._buckets):
+            for key in [key for key, entry in entries.items() if self._expired(entry)]:
+                del entries[key]

@@ -1,0 +1,275 @@
+"""Redis and Valkey: each operation as a plan of commands.
+
+Most plans are one command. The scripts are sent by hash, and by text only to a server
+that does not know them yet.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+from redis import Redis
+from redis import asyncio as aioredis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ..algorithms import rustauth
+from ..exceptions import BackendError, BackendUnavailable
+from ..operations import (
+    CompareAndSet,
+    Consume,
+    Delete,
+    DeleteIfValue,
+    Describe,
+    Get,
+    Known,
+    Operation,
+    Page,
+    Scan,
+    ServerInfo,
+    Set,
+    Take,
+    TimeToLive,
+    Unlink,
+)
+from ..plans import Plan, adrive, drive
+from ..rates import RateLimitDecision
+from ..scripts import Script
+from .base import Backend
+from .loops import LoopClients
+
+T = TypeVar("T")
+Command: TypeAlias = tuple[Any, ...]
+Steps: TypeAlias = Plan[Command, T]
+Execute: TypeAlias = Callable[..., Any]
+PlanOf: TypeAlias = Callable[[Any], Steps[Any]]
+
+COMPARE_AND_SET = Script.load(__package__, "compare_and_set.lua")
+DELETE_IF_VALUE = Script.load(__package__, "delete_if_value.lua")
+
+# What a server says while it cannot serve. redis-py has classes for most of it, but
+# Redis 6.2 wraps what a script ran into in an error of its own.
+UNAVAILABLE = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OSError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    MasterDownError,
+    ClusterDownError,
+)
+UNAVAILABLE_WORDS = ("-READONLY", "-OOM", "-MASTERDOWN", "BUSY ", "MISCONF")
+
+_PLANS: dict[type[Operation[Any]], PlanOf] = {}
+
+
+def plan_for(kind: type[Operation[Any]]) -> Callable[[PlanOf], PlanOf]:
+    """Register how an operation of this kind becomes commands."""
+
+    def register(plan: PlanOf) -> PlanOf:
+        _PLANS[kind] = plan
+        return plan
+
+    return register
+
+
+class RedisBackend(Backend):
+    """Operations on a redis-py client, and on its twin for each event loop.
+
+    ``owned`` says that ``client`` was made for this backend and is closed with it.
+    ``async_client``, where there is one, is the caller's own, on the caller's own loop.
+    """
+
+    def __init__(
+        self,
+        client: "Redis",
+        async_client: "aioredis.Redis | None" = None,
+        *,
+        owned: bool = False,
+    ) -> None:
+        self._client = client
+        self._owned = owned
+        self._loops = LoopClients(client, async_client)
+        self.location = describe_location(client.connection_pool.connection_kwargs)
+
+    def run(self, operation: Operation[T]) -> T:
+        perform: Execute = self._client.execute_command
+        try:
+            return drive(_plan(operation), lambda command: perform(*command))
+        except (RedisError, OSError, UnicodeDecodeError) as error:
+            raise translate(operation, error) from None
+
+    async def arun(self, operation: Operation[T]) -> T:
+        perform: Execute = (await self._loops.client()).execute_command
+        try:
+            return await adrive(_plan(operation), lambda command: perform(*command))
+        except (RedisError, OSError, UnicodeDecodeError) as error:
+            raise translate(operation, error) from None
+
+    def close(self) -> None:
+        if self._owned:
+            self._client.close()
+
+    async def aclose(self) -> None:
+        await self._loops.aclose()
+        self.close()
+
+
+def _plan(operation: Operation[T]) -> Steps[T]:
+    return _PLANS[type(operation)](operation)
+
+
+def call(script: Script, key: str, *arguments: int | str) -> Steps[Any]:
+    """Run a script on its one key; a server that lost it is sent the text again."""
+    try:
+        return (yield ("EVALSHA", script.sha, 1, wire(key), *arguments))
+    except NoScriptError:
+        return (yield ("EVAL", script.text, 1, wire(key), *arguments))
+
+
+@plan_for(Known)
+def _known(operation: Known[T]) -> Steps[T]:
+    yield from ()
+    return operation.answer
+
+
+@plan_for(Get)
+def _get(operation: Get) -> Steps[str | None]:
+    return optional_text((yield ("GET", wire(operation.key))))
+
+
+@plan_for(Set)
+def _set(operation: Set) -> Steps[bool]:
+    expiry = () if operation.ttl_ms is None else ("PX", operation.ttl_ms)
+    condition = {"absent": ("NX",), "present": ("XX",), None: ()}[operation.only_if]
+    return bool((yield ("SET", wire(operation.key), operation.value, *expiry, *condition)))
+
+
+@plan_for(Delete)
+def _delete(operation: Delete) -> Steps[bool]:
+    return bool((yield ("DEL", wire(operation.key))))
+
+
+@plan_for(Take)
+def _take(operation: Take) -> Steps[str | None]:
+    return optional_text((yield ("GETDEL", wire(operation.key))))
+
+
+@plan_for(CompareAndSet)
+def _compare_and_set(operation: CompareAndSet) -> Steps[bool]:
+    absent = operation.expected is None
+    ttl = "" if operation.ttl_ms is None else operation.ttl_ms
+    reply = yield from call(
+        COMPARE_AND_SET,
+        operation.key,
+        int(absent),
+        operation.expected or "",
+        operation.value,
+        ttl,
+    )
+    return bool(reply)
+
+
+@plan_for(DeleteIfValue)
+def _delete_if_value(operation: DeleteIfValue) -> Steps[bool]:
+    return bool((yield from call(DELETE_IF_VALUE, operation.key, operation.expected)))
+
+
+@plan_for(TimeToLive)
+def _time_to_live(operation: TimeToLive) -> Steps[int | None]:
+    left: int = yield ("PTTL", wire(operation.key))
+    return None if left < 0 else left
+
+
+@plan_for(Scan)
+def _scan(operation: Scan) -> Steps[Page]:
+    pattern = wire(f"{escape_glob(operation.prefix)}*")
+    cursor, keys = yield ("SCAN", operation.cursor, "MATCH", pattern, "COUNT", operation.count)
+    return Page(int(cursor), [text(key, "surrogateescape") for key in keys])
+
+
+@plan_for(Unlink)
+def _unlink(operation: Unlink) -> Steps[int]:
+    removed: int = yield ("UNLINK", *map(wire, operation.keys))
+    return removed
+
+
+@plan_for(Consume)
+def _consume(operation: Consume) -> Steps[RateLimitDecision]:
+    rule = operation.rule
+    arguments = rustauth.arguments(rule, operation.now_ms)
+    try:
+        reply = yield from call(rustauth.SCRIPT, operation.key, *arguments)
+    except ResponseError as error:
+        if "WRONGTYPE" in str(error):
+            raise BackendError(
+                operation.label,
+                "the key did not hold a rate limit bucket; it was removed, and the next"
+                " request starts one",
+                operation.key,
+            ) from None
+        raise
+    return rustauth.decide(rustauth.read_reply(reply), rule)
+
+
+@plan_for(Describe)
+def _describe(operation: Describe) -> Steps[ServerInfo]:
+    info: dict[str, Any] = yield ("INFO",)
+    name = str(info.get("server_name", "redis"))
+    return ServerInfo(
+        name=name,
+        version=str(info.get(f"{name}_version", info.get("redis_version", "unknown"))),
+        mode=str(info.get("redis_mode", info.get("server_mode", "unknown"))),
+        eviction_policy=str(info.get("maxmemory_policy", "unknown")),
+    )
+
+
+def text(reply: Any, errors: str = "strict") -> str:
+    """A reply as text, from clients that decode and from those that do not."""
+    return reply.decode("utf-8", errors) if isinstance(reply, bytes) else str(reply)
+
+
+def optional_text(reply: Any) -> str | None:
+    """A reply as text, or None if there was nothing."""
+    return None if reply is None else text(reply)
+
+
+def wire(key: str) -> str | bytes:
+    """A key as it is sent. A foreign key that is no UTF-8 survives a scan unharmed."""
+    return key if key.isascii() else key.encode("utf-8", "surrogateescape")
+
+
+def escape_glob(literal: str) -> str:
+    r"""Escape what SCAN's MATCH would expand: ``* ? [ ] \``, nothing else (KEY-09)."""
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in literal)
+
+
+def describe_location(options: dict[str, Any]) -> str:
+    """A client's address without its credentials."""
+    if path := options.get("path"):
+        return f"unix://{path}"
+    address = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"redis://{address}/{options.get('db') or 0}"
+
+
+def translate(operation: Operation[Any], error: Exception) -> BackendError:
+    """The app's own error for one of redis-py's or the network's."""
+    if isinstance(error, UnicodeDecodeError):
+        return BackendError(operation.label, "the value is not UTF-8")
+    # Servers quote the arguments of commands that they do not know.
+    reason = str(error).split(", with args", 1)[0] or type(error).__name__
+    refused = isinstance(error, AuthenticationError | AuthorizationError)
+    away = isinstance(error, UNAVAILABLE) and not refused
+    if away or any(word in reason for word in UNAVAILABLE_WORDS):
+        return BackendUnavailable(operation.label, reason)
+    return BackendError(operation.label, reason)

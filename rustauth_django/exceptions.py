@@ -1,0 +1,46 @@
+"""What can go wrong, as one tree.
+
+::
+
+    RustAuthError
+    ├── InvalidConfig          also ImproperlyConfigured and ValueError
+    └── BackendError           the server answered with an error
+        └── BackendUnavailable the server could not serve: away, timed out,
+                               loading, read-only, out of memory
+
+``InvalidConfig`` is raised before any I/O. No error carries a value, a
+password or a URL.
+"""
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class RustAuthError(Exception):
+    """Base of every error that this app raises on purpose."""
+
+
+class InvalidConfig(RustAuthError, ImproperlyConfigured, ValueError):
+    """A setting or an argument that cannot work; the message is the whole story."""
+
+
+class BackendError(RustAuthError):
+    """The server refused or failed an operation.
+
+    ``operation`` names it ("secondary get"), ``reason`` is the server's or the
+    client library's own short text. ``key`` is the physical key, where it is the
+    trouble; it may hold an address, so that logs are given ``reason`` alone.
+    """
+
+    def __init__(self, operation: str, reason: str, key: str | None = None) -> None:
+        super().__init__(operation, reason, key)
+        self.operation = operation
+        self.reason = reason
+        self.key = key
+
+    def __str__(self) -> str:
+        named = "" if self.key is None else f" (key {self.key!r})"
+        return f"{self.operation} failed: {self.reason}{named}"
+
+
+class BackendUnavailable(BackendError):
+    """The server cannot serve at the moment; the same call may work later."""

@@ -1,0 +1,144 @@
+"""Everything a backend can be asked, as values.
+
+An operation says what, never how or when: ``backend.run(Get(key))`` is a
+``str | None`` and so is ``await backend.arun(Get(key))``. Keys are physical, that is
+with prefix and namespace; durations are milliseconds; ``ttl_ms`` None means no expiry.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+from .rates import RateLimitDecision, RateLimitRule
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Operation(Generic[T_co]):
+    """One atomic step on the server, answered with a ``T_co``."""
+
+    __slots__ = ()
+    label: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Operation[T_co]):
+    """An answer that needs no server."""
+
+    answer: T_co
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Operation[str | None]):
+    """The value at ``key``."""
+
+    label = "secondary get"
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Set(Operation[bool]):
+    """Store a value; ``only_if`` the key is "absent" or "present". Was it stored?"""
+
+    label = "secondary set"
+    key: str
+    value: str
+    ttl_ms: int | None
+    only_if: Literal["absent", "present"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Operation[bool]):
+    """Remove ``key``. Was it there?"""
+
+    label = "secondary delete"
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Take(Operation[str | None]):
+    """The value at ``key``, removed in the same step."""
+
+    label = "secondary take"
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompareAndSet(Operation[bool]):
+    """Store ``value`` if the key holds ``expected``; None means that it is absent."""
+
+    label = "secondary compare_and_set"
+    key: str
+    expected: str | None
+    value: str
+    ttl_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteIfValue(Operation[bool]):
+    """Remove ``key`` if it holds ``expected``."""
+
+    label = "secondary delete_if_value"
+    key: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToLive(Operation[int | None]):
+    """Milliseconds that ``key`` has left; None when it is absent or does not expire."""
+
+    label = "secondary ttl"
+    key: str
+
+
+class Page(NamedTuple):
+    """Some keys of a scan; ``cursor`` 0 says that it was the last page."""
+
+    cursor: int
+    keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan(Operation[Page]):
+    """The next page of the keys that start with ``prefix``, about ``count`` of them."""
+
+    label = "scan"
+    prefix: str
+    cursor: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink(Operation[int]):
+    """Remove ``keys``; the memory is given back later. How many were there?"""
+
+    label = "clear"
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Consume(Operation[RateLimitDecision]):
+    """Count one request against the bucket at ``key``.
+
+    ``now_ms`` is epoch milliseconds; None means the backend's own clock.
+    """
+
+    label = "rate limit consume"
+    key: str
+    rule: RateLimitRule
+    now_ms: int | None
+
+
+class ServerInfo(NamedTuple):
+    """What answers: ``name`` ("valkey", "redis", "memory"), version, mode, eviction policy."""
+
+    name: str
+    version: str
+    mode: str
+    eviction_policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(Operation[ServerInfo]):
+    """Who is there."""
+
+    label = "info"

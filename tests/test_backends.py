@@ -1,0 +1,372 @@
+"""Backends as neighbours: addresses, credentials, event loops, servers that fail."""
+
+import asyncio
+import gc
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from asgiref.sync import async_to_sync
+from redis import asyncio as aioredis
+
+from rustauth_django import (
+    BackendError,
+    BackendUnavailable,
+    InvalidConfig,
+    RateLimitRule,
+    RustAuthError,
+    RustAuthStores,
+)
+from rustauth_django.backends.loops import twin
+from rustauth_django.operations import Describe
+
+from .faces import Face
+from .servers import BINARIES, Server
+
+RULE = RateLimitRule(window=10, max=3)
+
+
+def test_valkey_schemes_are_redis_schemes(one_server: Server, prefix: str) -> None:
+    """ST-42: valkey:// is redis://, the rest of the URL kept as it is."""
+    url = one_server.url.replace("redis://", "valkey://").replace("/0", "/3")
+    with RustAuthStores.from_url(url, key_prefix=prefix) as stores:
+        stores.secondary_storage.set("key", "value", 60)
+        assert stores.backend.location.endswith("/3")
+    with redis.Redis(port=one_server.port, db=3) as raw:
+        assert raw.get(f"{prefix}secondary:key") == b"value"
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+def test_secure_schemes_open_tls(scheme: str) -> None:
+    """ST-43: both faces start with a TLS handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        first_bytes: list[bytes] = []
+
+        def listen() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    first_bytes.append(connection.recv(3))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        with RustAuthStores.from_url(url) as stores:
+            for face in (
+                stores.secondary_storage.get,
+                async_to_sync(stores.secondary_storage.aget),
+            ):
+                with pytest.raises(BackendUnavailable):
+                    face("key")
+        thread.join()
+    handshake = b"\x16\x03\x01"
+    assert first_bytes == [handshake, handshake]
+
+
+def test_unix_sockets(tmp_path: Any, prefix: str) -> None:
+    """unix:// reaches a server without a port, with both faces."""
+    name = next(iter(BINARIES))
+    path = f"{tmp_path}/s"
+    with Server(name, "--unixsocket", path):
+        with RustAuthStores.from_url(f"unix://{path}?db=1", key_prefix=prefix) as stores:
+            stores.secondary_storage.set("key", "value", 60)
+            assert async_to_sync(stores.secondary_storage.aget)("key") == "value"
+            assert stores.backend.location == f"unix://{path}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "",
+        "http://user:secret@host",
+        "REDIS://host",
+        "redis+sentinel://host",
+        "redis:",
+    ],
+)
+def test_another_scheme_is_refused_with_the_list(url: str) -> None:
+    """ST-42: case matters; the error lists what there is and quotes nothing."""
+    with pytest.raises(InvalidConfig) as caught:
+        RustAuthStores.from_url(url)
+    for scheme in ("redis://", "rediss://", "valkey://", "valkeys://", "unix://", "memory://"):
+        assert scheme in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:pa/secret@host:6379",
+        "redis://user:secret@host:port",
+        "redis://user:secret@[::1:6379",
+        "redis://user:secret@host/db",
+        "redis://user:secret@host?socket_timeout=soon",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_never_quoted(url: str) -> None:
+    """Not in the message, and not in a chained exception either."""
+    with pytest.raises(InvalidConfig, match="percent-encoded") as caught:
+        RustAuthStores.from_url(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_client_options_are_checked_without_io() -> None:
+    """A misspelt option is found when stores are made, not by the first request."""
+    with pytest.raises(InvalidConfig, match="socket_timeoutt"):
+        RustAuthStores.from_url("redis://127.0.0.1:1", client_options={"socket_timeoutt": 1})
+
+
+def test_credentials_are_in_no_repr() -> None:
+    """Nor the user's name."""
+    stores = RustAuthStores.from_url("redis://somebody:secret@127.0.0.1:1/0")
+    for thing in (stores, stores.backend, stores.secondary_storage, stores.rate_limit_store):
+        assert "127.0.0.1:1" in repr(thing)
+        assert "secret" not in repr(thing)
+        assert "somebody" not in repr(thing)
+
+
+def test_defaults_fit_a_request_path() -> None:
+    """Fractions of a second, and no command is sent twice; a setting overrides each."""
+    stores = RustAuthStores.from_url("redis://127.0.0.1:1/0")
+    options = stores.backend._client.connection_pool.connection_kwargs  # type: ignore[attr-defined]
+    assert options["socket_timeout"] <= 0.5
+    assert options["socket_connect_timeout"] <= 0.5
+    assert options["retry"]._retries == 0
+    stores = RustAuthStores.from_url("redis://127.0.0.1:1/0", client_options={"socket_timeout": 2})
+    client = stores.backend._client  # type: ignore[attr-defined]
+    assert client.connection_pool.connection_kwargs["socket_timeout"] == 2
+    assert twin(client).connection_pool.connection_kwargs["socket_timeout"] == 2
+
+
+def test_stores_share_one_connection(one_server: Server, prefix: str) -> None:
+    """CFG-02: one pool for both stores, closed with them."""
+    with redis.Redis(port=one_server.port) as raw:
+        before = len(raw.client_list())
+        with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:
+            stores.secondary_storage.set("key", "value", 60)
+            stores.rate_limit_store.consume("key", RULE)
+            assert len(raw.client_list()) == before + 1
+        assert len(raw.client_list()) == before
+
+
+async def test_async_stores_give_their_connections_back(one_server: Server, prefix: str) -> None:
+    """``async with`` closes what the running loop opened."""
+    with redis.Redis(port=one_server.port) as raw:
+        before = len(raw.client_list())
+        async with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:
+            await stores.secondary_storage.aset("key", "value", 60)
+            assert len(raw.client_list()) == before + 1
+        assert len(raw.client_list()) == before
+
+
+def test_a_callers_client_stays_open(one_server: Server, prefix: str) -> None:
+    """from_client: the caller owns it and closes it; one that decodes will do as well."""
+    for decode in (False, True):
+        with redis.Redis.from_url(one_server.url, decode_responses=decode) as client:
+            stores = RustAuthStores.from_client(client, key_prefix=prefix)
+            stores.secondary_storage.set("key", "grüße", 60)
+            assert stores.secondary_storage.get("key") == "grüße"
+            assert stores.secondary_storage.list_keys() == ["key"]
+            assert async_to_sync(stores.secondary_storage.aget)("key") == "grüße"
+            assert stores.rate_limit_store.consume("key", RULE).permitted
+            assert stores.secondary_storage.compare_and_set("key", "grüße", "b")
+            stores.close()
+            assert client.connection_pool._in_use_connections == set()
+            assert len(client.connection_pool._available_connections) == 1
+
+
+async def test_a_callers_async_client_is_used(one_server: Server, prefix: str) -> None:
+    """from_client: with an async client there is no other."""
+    async with aioredis.Redis.from_url(one_server.url) as async_client:
+        client = redis.Redis(port=1)
+        stores = RustAuthStores.from_client(client, async_client, key_prefix=prefix)
+        await stores.secondary_storage.aset("key", "value", 60)
+        await stores.aclose()
+        assert await async_client.get(f"{prefix}secondary:key") == b"value"
+
+
+def test_loops_come_and_go(one_server: Server, prefix: str) -> None:
+    """Each loop has a client of its own, closed with it: nothing leaks, nothing is shared."""
+    with redis.Redis(port=one_server.port) as raw:
+        before = len(raw.client_list())
+        stores = RustAuthStores.from_url(one_server.url, key_prefix=prefix)
+        for i in range(10):
+            async_to_sync(stores.secondary_storage.aset)(f"key-{i}", "value", 60)
+            assert len(asyncio.run(stores.secondary_storage.alist_keys())) == i + 1
+        with asyncio.Runner() as runner:
+            runner.run(stores.secondary_storage.aget("key"))
+            assert len(raw.client_list()) == before + 1
+        assert len(raw.client_list()) == before
+        assert not stores.backend._loops._clients  # type: ignore[attr-defined]
+
+
+def test_loops_in_threads(one_server: Server, prefix: str) -> None:
+    """Several loops at once, each in its thread."""
+    with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:
+        results: list[bool] = []
+
+        async def consume() -> None:
+            rule = RateLimitRule(60, 20)
+            decisions = [stores.rate_limit_store.aconsume("key", rule) for _ in range(10)]
+            results.extend(decision.permitted for decision in await asyncio.gather(*decisions))
+
+        threads = [threading.Thread(target=asyncio.run, args=(consume(),)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results.count(True) == 20
+        assert len(results) == 40
+
+
+@pytest.mark.filterwarnings("ignore:unclosed")
+def test_a_loop_that_nobody_shut_down_is_forgotten(one_server: Server, prefix: str) -> None:
+    """A loop closed the hard way is not kept for ever by its client."""
+    stores = RustAuthStores.from_url(one_server.url, key_prefix=prefix)
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(stores.secondary_storage.aget("key"))
+        loop.close()
+        assert len(stores.backend._loops._clients) == 1  # type: ignore[attr-defined]
+    asyncio.run(stores.secondary_storage.aget("key"))
+    del loop
+    gc.collect()
+    assert not stores.backend._loops._clients  # type: ignore[attr-defined]
+
+
+async def test_a_cancelled_call_leaves_no_mess(one_server: Server, prefix: str) -> None:
+    """The next call on the same connection gets its own answer."""
+    async with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:
+        storage = stores.secondary_storage
+        await storage.aset("a", "A" * 100_000, 60)
+        await storage.aset("b", "B", 60)
+        for _ in range(30):
+            task = asyncio.create_task(storage.aget("a"))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await storage.aget("b") == "B"
+
+
+@pytest.fixture
+def faced(request: pytest.FixtureRequest, runner: asyncio.Runner | None) -> Any:
+    """Both stores of some stores, with each face."""
+
+    def of(stores: RustAuthStores) -> tuple[Face, Face]:
+        return Face(stores.secondary_storage, runner), Face(stores.rate_limit_store, runner)
+
+    return of
+
+
+def test_no_server_is_unavailable(dead_url: str, faced: Any) -> None:
+    """Every operation says so, at once."""
+    with RustAuthStores.from_url(dead_url) as stores:
+        storage, limits = faced(stores)
+        started = time.monotonic()
+        for call in (
+            lambda: storage.get("key"),
+            lambda: storage.take("key"),
+            lambda: storage.list_keys(),
+            lambda: storage.clear(),
+            lambda: limits.consume("key", RULE),
+        ):
+            with pytest.raises(BackendUnavailable) as caught:
+                call()
+            assert isinstance(caught.value, BackendError | RustAuthError)
+        assert time.monotonic() - started < 2
+
+
+def test_a_black_hole_is_unavailable_soon(faced: Any) -> None:
+    """A server that accepts and says nothing costs less than a second."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        with RustAuthStores.from_url(url) as stores:
+            _, limits = faced(stores)
+            started = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                limits.consume("key", RULE)
+            assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_a_server_that_comes_back_is_used(name: str, prefix: str, faced: Any) -> None:
+    """After a crash the first call that can succeed does."""
+    with Server(name) as server, RustAuthStores.from_url(server.url, key_prefix=prefix) as stores:
+        storage, limits = faced(stores)
+        storage.set("key", "value", 60)
+        assert limits.consume("key", RULE).permitted
+        server.kill()
+        for _ in range(2):
+            with pytest.raises(BackendUnavailable):
+                storage.get("key")
+            with pytest.raises(BackendUnavailable):
+                limits.consume("key", RULE)
+        server.start()
+        assert storage.get("key") is None
+        assert limits.consume("key", RULE).permitted
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_a_server_that_cannot_write_is_unavailable(name: str, prefix: str, faced: Any) -> None:
+    """Read-only replicas and full servers, inside scripts and outside."""
+    with Server(name) as server, RustAuthStores.from_url(server.url, key_prefix=prefix) as stores:
+        storage, limits = faced(stores)
+        with redis.Redis(port=server.port) as raw:
+            raw.config_set("maxmemory", 1)
+            for call in (lambda: storage.set("k", "v", 60), lambda: limits.consume("k", RULE)):
+                with pytest.raises(BackendUnavailable):
+                    call()
+            raw.config_set("maxmemory", 0)
+            raw.replicaof("127.0.0.1", 1)
+            raw.config_set("replica-serve-stale-data", "yes")
+            for call in (lambda: storage.set("k", "v", 60), lambda: limits.consume("k", RULE)):
+                with pytest.raises(BackendUnavailable):
+                    call()
+
+
+@pytest.fixture
+def guarded_server() -> Iterator[Server]:
+    """A server that wants a password."""
+    with Server(next(iter(BINARIES)), "--requirepass", "sesame") as server:
+        yield server
+
+
+def test_a_wrong_password_is_an_error_not_an_outage(guarded_server: Server, faced: Any) -> None:
+    """Nobody should wait for it to pass; and it is not repeated."""
+    for password in ("", ":open-up@", ":sesame@"):
+        url = f"redis://{password}127.0.0.1:{guarded_server.port}/0"
+        with RustAuthStores.from_url(url) as stores:
+            storage, _ = faced(stores)
+            if password == ":sesame@":
+                storage.set("key", "value", 60)
+                continue
+            with pytest.raises(BackendError) as caught:
+                storage.get("key")
+            assert not isinstance(caught.value, BackendUnavailable)
+            assert "open-up" not in str(caught.value)
+
+
+def test_arguments_are_not_quoted_by_errors(faced: Any) -> None:
+    """A server without GETDEL, as all were before 6.2, quotes the token that was asked for."""
+    with Server(next(iter(BINARIES)), "--rename-command", "GETDEL", "") as server:
+        with RustAuthStores.from_url(server.url) as stores:
+            storage, _ = faced(stores)
+            with pytest.raises(BackendError, match="unknown command") as caught:
+                storage.take("session:s3cr3t")
+            assert "s3cr3t" not in str(caught.value)
+
+
+def test_who_is_there(backend_name: str, stores: RustAuthStores) -> None:
+    """The server tells its name and version."""
+    info = stores.backend.run(Describe())
+    expected = {"memory": "memory", "valkey-9": "valkey"}.get(backend_name, "redis")
+    assert info.name == expected
+    assert info.mode
+    assert info.eviction_policy == "noeviction"
