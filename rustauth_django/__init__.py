@@ -1,5 +1,6 @@
 """The short-lived state of authentication for Django, on Redis and Valkey."""
 
+from .connections import lazy_store
 from .exceptions import BackendError, BackendUnavailable, InvalidConfig, RustAuthError
 from .ratelimit import RateLimitStore
 from .rates import RateLimitDecision, RateLimitRule
@@ -17,4 +18,10 @@ __all__ = [
     "RustAuthError",
     "RustAuthStores",
     "SecondaryStorage",
+    "rate_limit_store",
+    "secondary_storage",
 ]
+
+#: The stores of ``settings.RUSTAUTH``, looked up at each use.
+secondary_storage: SecondaryStorage = lazy_store("secondary_storage")
+rate_limit_store: RateLimitStore = lazy_store("rate_limit_store")

@@ -1,7 +1,5 @@
 """Rate limits: one atomic decision per request."""
 
-from collections.abc import AsyncIterator, Iterator
-
 from .algorithms.rustauth import MAX_NOW_MS
 from .backends.base import Backend
 from .exceptions import InvalidConfig
@@ -33,10 +31,10 @@ class RateLimitStore:
         scan_count: int = DEFAULT_SCAN_COUNT,
     ) -> None:
         self._backend = backend
-        self._keys = Keyspace(key_prefix, "rate-limit", "rate limit", scan_count)
+        self.keyspace = Keyspace(key_prefix, "rate-limit", "rate limit", scan_count)
 
     def __repr__(self) -> str:
-        return f"<RateLimitStore {self._keys.prefix!r} on {self._backend.location}>"
+        return f"<RateLimitStore {self.keyspace.prefix!r} on {self._backend.location}>"
 
     def consume(
         self, key: str, rule: RateLimitRule, now_ms: int | None = None
@@ -55,17 +53,11 @@ class RateLimitStore:
 
     def clear(self) -> int:
         """Forget every bucket of this prefix, and no stored value; how many there were."""
-        return sum(self.clear_pages())
+        return sum(clear_pages(self._backend, self.keyspace.first_page()))
 
     async def aclear(self) -> int:
-        return sum([count async for count in self.aclear_pages()])
-
-    def clear_pages(self) -> Iterator[int]:
-        """``clear`` step by step: how many buckets went with each page."""
-        return clear_pages(self._backend, self._keys.first_page())
-
-    def aclear_pages(self) -> AsyncIterator[int]:
-        return aclear_pages(self._backend, self._keys.first_page())
+        counts = aclear_pages(self._backend, self.keyspace.first_page())
+        return sum([count async for count in counts])
 
     def consumption(self, key: str, rule: RateLimitRule, now_ms: int | None = None) -> Consume:
         """What ``consume`` asks of the backend, for whoever drives it themselves."""
@@ -77,4 +69,4 @@ class RateLimitStore:
                 raise TypeError(f"now_ms must be an int, not {type(now_ms).__name__}")
             if not 0 <= now_ms <= MAX_NOW_MS:
                 raise InvalidConfig("rate limit now_ms must be a time in epoch milliseconds")
-        return Consume(self._keys.physical(key), rule, now_ms)
+        return Consume(self.keyspace.physical(key), rule, now_ms)

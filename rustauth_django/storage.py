@@ -46,17 +46,17 @@ class SecondaryStorage:
         scan_count: int = DEFAULT_SCAN_COUNT,
     ) -> None:
         self._backend = backend
-        self._keys = Keyspace(key_prefix, "secondary", "secondary storage", scan_count)
+        self.keyspace = Keyspace(key_prefix, "secondary", "secondary storage", scan_count)
 
     def __repr__(self) -> str:
-        return f"<SecondaryStorage {self._keys.prefix!r} on {self._backend.location}>"
+        return f"<SecondaryStorage {self.keyspace.prefix!r} on {self._backend.location}>"
 
     def get(self, key: str) -> str | None:
         """The value, or None if there is none or it has expired (ST-01)."""
-        return self._backend.run(Get(self._keys.physical(key)))
+        return self._backend.run(Get(self.keyspace.physical(key)))
 
     async def aget(self, key: str) -> str | None:
-        return await self._backend.arun(Get(self._keys.physical(key)))
+        return await self._backend.arun(Get(self.keyspace.physical(key)))
 
     def set(self, key: str, value: str, ttl: Seconds | None = None) -> None:
         """Store the value; an earlier ttl is forgotten. With ttl 0, remove it (ST-02 to ST-04)."""
@@ -81,17 +81,17 @@ class SecondaryStorage:
 
     def delete(self, key: str) -> None:
         """Remove the key, whether or not it is there (ST-06)."""
-        self._backend.run(Delete(self._keys.physical(key)))
+        self._backend.run(Delete(self.keyspace.physical(key)))
 
     async def adelete(self, key: str) -> None:
-        await self._backend.arun(Delete(self._keys.physical(key)))
+        await self._backend.arun(Delete(self.keyspace.physical(key)))
 
     def take(self, key: str) -> str | None:
         """The value, removed in the same step: of many callers one gets it (ST-12 to ST-14)."""
-        return self._backend.run(Take(self._keys.physical(key)))
+        return self._backend.run(Take(self.keyspace.physical(key)))
 
     async def atake(self, key: str) -> str | None:
-        return await self._backend.arun(Take(self._keys.physical(key)))
+        return await self._backend.arun(Take(self.keyspace.physical(key)))
 
     def compare_and_set(
         self, key: str, expected: str | None, value: str, ttl: Seconds | None = None
@@ -117,10 +117,10 @@ class SecondaryStorage:
 
     def ttl(self, key: str) -> int | None:
         """Seconds left, rounded up; None if the key is absent or does not expire."""
-        return _seconds(self._backend.run(TimeToLive(self._keys.physical(key))))
+        return _seconds(self._backend.run(TimeToLive(self.keyspace.physical(key))))
 
     async def attl(self, key: str) -> int | None:
-        return _seconds(await self._backend.arun(TimeToLive(self._keys.physical(key))))
+        return _seconds(await self._backend.arun(TimeToLive(self.keyspace.physical(key))))
 
     def list_keys(self) -> list[str]:
         """All logical keys, each once, in no order (ST-26, QUIRK-15)."""
@@ -135,29 +135,23 @@ class SecondaryStorage:
         As with SCAN, a key that stays throughout is found, one that comes or goes
         meanwhile may be, and a server that resizes its table may repeat one.
         """
-        walk = pages(self._backend, self._keys.first_page())
-        return (self._keys.logical(key) for page in walk for key in page)
+        walk = pages(self._backend, self.keyspace.first_page())
+        return (self.keyspace.logical(key) for page in walk for key in page)
 
     def aiter_keys(self) -> AsyncIterator[str]:
-        walk = apages(self._backend, self._keys.first_page())
-        return (self._keys.logical(key) async for page in walk for key in page)
+        walk = apages(self._backend, self.keyspace.first_page())
+        return (self.keyspace.logical(key) async for page in walk for key in page)
 
     def clear(self) -> int:
         """Remove every key of this prefix, and no rate limit; how many there were (ST-28 to ST-31).
 
         Not atomic: it goes page by page, and what is written meanwhile may stay.
         """
-        return sum(self.clear_pages())
+        return sum(clear_pages(self._backend, self.keyspace.first_page()))
 
     async def aclear(self) -> int:
-        return sum([count async for count in self.aclear_pages()])
-
-    def clear_pages(self) -> Iterator[int]:
-        """``clear`` step by step: how many keys went with each page."""
-        return clear_pages(self._backend, self._keys.first_page())
-
-    def aclear_pages(self) -> AsyncIterator[int]:
-        return aclear_pages(self._backend, self._keys.first_page())
+        counts = aclear_pages(self._backend, self.keyspace.first_page())
+        return sum([count async for count in counts])
 
     def _set(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
         physical, ttl_ms = self._checked(key, value, ttl)
@@ -185,10 +179,10 @@ class SecondaryStorage:
         if expected is None:
             return Known(False)
         require_text(expected, "expected")
-        return DeleteIfValue(self._keys.physical(key), expected)
+        return DeleteIfValue(self.keyspace.physical(key), expected)
 
     def _checked(self, key: str, value: str, ttl: Seconds | None) -> tuple[str, int | None]:
-        physical = self._keys.physical(key)
+        physical = self.keyspace.physical(key)
         require_text(value, "value")
         if ttl is None:
             return physical, None

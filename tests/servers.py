@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 import redis
 
@@ -51,7 +52,7 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="rustauth-test-")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "Server":
+    def start(self) -> Self:
         log = (Path(self._folder.name) / "log").open("wb")
         with log:
             self._process = subprocess.Popen(
@@ -88,7 +89,7 @@ class Server:
             self._process.wait(timeout=10)
         self._folder.cleanup()
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exc_info: object) -> None:

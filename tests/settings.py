@@ -1,5 +1,7 @@
 """Settings of the test suite: the app, nothing that it does not need."""
 
+import os
+
 SECRET_KEY = "not a secret, these are tests"
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -9,10 +11,29 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "rustauth_django",
 ]
-MIDDLEWARE = ["rustauth_django.middleware.RateLimitMiddleware"]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "rustauth_django.middleware.RateLimitMiddleware",
+]
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 ROOT_URLCONF = "tests.urls"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
 USE_TZ = True
 STATIC_URL = "static/"
 ALLOWED_HOSTS = ["*"]
+RUSTAUTH = {"URL": os.environ.get("RUSTAUTH_TEST_URL", "memory://")}

@@ -71,11 +71,14 @@ def test_unix_sockets(tmp_path: Any, prefix: str) -> None:
     """unix:// reaches a server without a port, with both faces."""
     name = next(iter(BINARIES))
     path = f"{tmp_path}/s"
-    with Server(name, "--unixsocket", path):
-        with RustAuthStores.from_url(f"unix://{path}?db=1", key_prefix=prefix) as stores:
-            stores.secondary_storage.set("key", "value", 60)
-            assert async_to_sync(stores.secondary_storage.aget)("key") == "value"
-            assert stores.backend.location == f"unix://{path}"
+    url = f"unix://{path}?db=1"
+    with (
+        Server(name, "--unixsocket", path),
+        RustAuthStores.from_url(url, key_prefix=prefix) as stores,
+    ):
+        stores.secondary_storage.set("key", "value", 60)
+        assert async_to_sync(stores.secondary_storage.aget)("key") == "value"
+        assert stores.backend.location == f"unix://{path}"
 
 
 @pytest.mark.parametrize(
@@ -355,12 +358,14 @@ def test_a_wrong_password_is_an_error_not_an_outage(guarded_server: Server, face
 
 def test_arguments_are_not_quoted_by_errors(faced: Any) -> None:
     """A server without GETDEL, as all were before 6.2, quotes the token that was asked for."""
-    with Server(next(iter(BINARIES)), "--rename-command", "GETDEL", "") as server:
-        with RustAuthStores.from_url(server.url) as stores:
-            storage, _ = faced(stores)
-            with pytest.raises(BackendError, match="unknown command") as caught:
-                storage.take("session:s3cr3t")
-            assert "s3cr3t" not in str(caught.value)
+    with (
+        Server(next(iter(BINARIES)), "--rename-command", "GETDEL", "") as server,
+        RustAuthStores.from_url(server.url) as stores,
+    ):
+        storage, _ = faced(stores)
+        with pytest.raises(BackendError, match="unknown command") as caught:
+            storage.take("session:s3cr3t")
+        assert "s3cr3t" not in str(caught.value)
 
 
 def test_who_is_there(backend_name: str, stores: RustAuthStores) -> None:

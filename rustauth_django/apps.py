@@ -1,0 +1,33 @@
+"""The app, for ``INSTALLED_APPS``."""
+
+from django.apps import AppConfig
+from django.core import checks
+from django.utils.translation import gettext_lazy as _
+
+from .checks import check_deployment, check_settings
+from .connections import get_stores
+from .ratelimit import RateLimitStore
+from .storage import SecondaryStorage
+from .stores import RustAuthStores
+
+
+class RustAuthConfig(AppConfig):
+    name = "rustauth_django"
+    verbose_name = _("Authentication state")
+
+    def ready(self) -> None:
+        checks.register(check_settings)
+        checks.register(check_deployment, checks.Tags.security, deploy=True)
+
+    @property
+    def stores(self) -> RustAuthStores:
+        """The stores of ``settings.RUSTAUTH``; connected when they are first asked."""
+        return get_stores()
+
+    @property
+    def secondary_storage(self) -> SecondaryStorage:
+        return self.stores.secondary_storage
+
+    @property
+    def rate_limit_store(self) -> RateLimitStore:
+        return self.stores.rate_limit_store

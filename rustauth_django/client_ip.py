@@ -1,0 +1,93 @@
+"""Whose request is it: from a request's headers to one normalised address.
+
+Forwarded headers are what a client says unless a proxy of ours wrote them, so none is
+read until it is configured (IP-03), and a list of hops is walked from the right, where
+our proxies write, to the first that is not ours (IP-11, QUIRK-31).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Any, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+def parse_address(text: str) -> Address | None:
+    """A literal address, with IPv4-mapped ones unwrapped (IP-15).
+
+    None for anything else: ports, brackets, blanks, leading zeros, names (IP-08), and
+    scope ids, which mean nothing beyond their own host (PORT-07).
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return None
+        return address.ipv4_mapped or address
+    return address
+
+
+def normalize_address(address: Address, ipv6_subnet: int = 64) -> str:
+    """The form that goes into keys: dotted IPv4, or the IPv6 subnet in full (IP-14 to IP-17)."""
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return ip_network((address, ipv6_subnet), strict=False).network_address.exploded
+
+
+def normalize_ip(text: str, ipv6_subnet: int = 64) -> str:
+    """``normalize_address`` of a literal; other text in lower case (IP-18)."""
+    address = parse_address(text)
+    return text.lower() if address is None else normalize_address(address, ipv6_subnet)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAddresses:
+    """How this site's requests tell where they come from.
+
+    ``headers`` are names as in ``request.META`` ("HTTP_X_FORWARDED_FOR"), tried in
+    order; with none, the peer is the client.
+    """
+
+    headers: tuple[str, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+    ipv6_subnet: int = 64
+
+    def resolve(self, meta: Mapping[str, Any]) -> str | None:
+        """The client's normalised address, or None if there is none to believe."""
+        peer = parse_address(meta.get("REMOTE_ADDR") or "")
+        if not self.headers or self._speaks_for_itself(peer):
+            found = peer
+        else:
+            candidates = (self._from_header(meta.get(name, "")) for name in self.headers)
+            found = next((address for address in candidates if address is not None), None)
+        return None if found is None else normalize_address(found, self.ipv6_subnet)
+
+    def _speaks_for_itself(self, peer: Address | None) -> bool:
+        # A peer on the public internet that is no proxy of ours came past them, and
+        # its headers are its own invention. Private peers may be containers, sockets
+        # and load balancers that nobody thought to list.
+        return bool(self.trusted_proxies and peer and peer.is_global and not self._is_trusted(peer))
+
+    def _from_header(self, value: str) -> Address | None:
+        hops = [hop for part in value.split(",") if (hop := part.strip())]
+        if not self.trusted_proxies:
+            return parse_address(hops[0]) if len(hops) == 1 else None  # IP-10
+        for hop in reversed(hops):
+            address = parse_address(hop)
+            if address is None or not self._is_trusted(address):
+                return address
+        return None
+
+    def _is_trusted(self, address: Address) -> bool:
+        return any(address in network for network in self.trusted_proxies)

@@ -1,0 +1,110 @@
+"""From settings to the one backend of this process, and what is built on it."""
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache.backends.redis import RedisCache
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from django.utils.connection import ConnectionProxy
+from redis import Redis
+
+from .conf import Settings, get_settings
+from .exceptions import InvalidConfig
+from .guard import Guard
+from .stores import RustAuthStores
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The stores and the guard that belong to one version of the settings."""
+
+    stores: RustAuthStores
+    guard: Guard
+
+
+_current: Wiring | None = None
+_lock = Lock()
+
+
+def get_stores() -> RustAuthStores:
+    """The stores that the settings describe; made on first use, without connecting."""
+    return _wiring().stores
+
+
+def get_guard() -> Guard:
+    """The guard that the settings describe."""
+    return _wiring().guard
+
+
+def _wiring() -> Wiring:
+    global _current
+    wiring = _current
+    if wiring is None:
+        with _lock:
+            if _current is None:
+                settings = get_settings()
+                stores = build_stores(settings)
+                _current = Wiring(stores, Guard(settings.rate_limit, stores.rate_limit_store))
+            wiring = _current
+    return wiring
+
+
+@receiver(setting_changed)
+def forget_connections(*, setting: str, **kwargs: Any) -> None:
+    """Build anew after ``override_settings``."""
+    global _current
+    if setting in ("RUSTAUTH", "CACHES", "DEBUG"):
+        with _lock:
+            wiring, _current = _current, None
+        if wiring:
+            wiring.stores.close()
+
+
+def build_stores(settings: Settings) -> RustAuthStores:
+    """Stores after these settings. Raises ``InvalidConfig`` that names the setting."""
+    names = {"key_prefix": settings.key_prefix, "scan_count": settings.scan_count}
+    try:
+        if settings.cache is not None:
+            return RustAuthStores.from_client(client_of_cache(settings.cache), **names)  # type: ignore[arg-type]  # two ints and a str
+        return RustAuthStores.from_url(
+            settings.url,
+            client_options=settings.client_options,
+            **names,  # type: ignore[arg-type]  # as above
+        )
+    except InvalidConfig as error:
+        where = "CACHE" if settings.cache is not None else "URL"
+        raise InvalidConfig(f'RUSTAUTH["{where}"]: {error}') from None
+
+
+def client_of_cache(alias: str) -> Redis:
+    """A client on the connection pool of a cache; its key prefix and serializer play no part."""
+    try:
+        cache = caches[alias]
+    except InvalidCacheBackendError:
+        raise InvalidConfig(f"there is no cache {alias!r} in CACHES") from None
+    if isinstance(cache, RedisCache):
+        client: Any = cache._cache.get_client(write=True)
+    else:
+        get_client = getattr(getattr(cache, "client", None), "get_client", None)
+        if get_client is None:
+            raise InvalidConfig(
+                f"the cache {alias!r} is neither django_redis.cache.RedisCache nor"
+                " django.core.cache.backends.redis.RedisCache"
+            )
+        client = get_client(write=True)
+    return Redis(connection_pool=client.connection_pool)
+
+
+class _Stores:
+    """``ConnectionProxy``'s idea of a handler: looked up anew at each use."""
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(get_stores(), name)
+
+
+def lazy_store(name: str) -> Any:
+    """A stand-in for one of the stores, as ``django.core.cache.cache`` is for a cache."""
+    return ConnectionProxy(_Stores(), name)  # type: ignore[arg-type]  # it only indexes

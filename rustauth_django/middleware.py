@@ -1,0 +1,55 @@
+"""The limiter as middleware: native under WSGI and under ASGI, never through a thread."""
+
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest, HttpResponseBase
+
+from .connections import get_guard, get_stores
+from .plans import adrive, drive
+
+
+class RateLimitMiddleware:
+    """Limits every request that resolves to a view; a 404 consumes nothing (MW-14).
+
+    Its place is after ``CsrfViewMiddleware``, so that a forged form spends nothing of
+    its victim's limits. Requests are decided on as their view is about to be called,
+    when ``request.user`` and whatever else other middleware sets is there.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        # A wrong setting stops the site here, as it starts.
+        get_guard()
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+            # Django takes this attribute as it is: a coroutine function is awaited,
+            # a plain one would be sent to a thread.
+            self.process_view = self.aprocess_view  # type: ignore[method-assign,assignment]
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self.__acall__(request)
+        response: HttpResponseBase = self.get_response(request)
+        get_guard().after(request, response)
+        return response
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = await self.get_response(request)
+        get_guard().after(request, response)
+        return response
+
+    def process_view(
+        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        return drive(get_guard().before(request, view), get_stores().backend.run)
+
+    async def aprocess_view(
+        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        return await adrive(get_guard().before(request, view), get_stores().backend.arun)

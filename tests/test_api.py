@@ -1,0 +1,64 @@
+"""The public names, pinned."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import rustauth_django
+from rustauth_django import RateLimitStore, RustAuthStores, SecondaryStorage
+
+
+def test_public_names() -> None:
+    """Adding one is a decision; taking one away is a breaking change."""
+    assert rustauth_django.__all__ == [
+        "BackendError",
+        "BackendUnavailable",
+        "InvalidConfig",
+        "RateLimitDecision",
+        "RateLimitRule",
+        "RateLimitStore",
+        "RustAuthError",
+        "RustAuthStores",
+        "SecondaryStorage",
+        "rate_limit_store",
+        "secondary_storage",
+    ]
+    for name in rustauth_django.__all__:
+        assert getattr(rustauth_django, name) is not None
+
+
+def test_every_method_has_an_async_twin() -> None:
+    """Of the same parameters, under the same name with an a."""
+    for store in (SecondaryStorage, RateLimitStore):
+        methods = {
+            name: method
+            for name, method in inspect.getmembers(store, inspect.isfunction)
+            if not name.startswith("_")
+        }
+        sync = [name for name in methods if f"a{name}" in methods]
+        assert set(methods) - set(sync) - {f"a{name}" for name in sync} <= {"consumption"}
+        assert sync
+        for name in sync:
+            parameters = inspect.signature(methods[name]).parameters
+            assert inspect.signature(methods[f"a{name}"]).parameters == parameters
+    assert RustAuthStores.close
+    assert inspect.iscoroutinefunction(RustAuthStores.aclose)
+
+
+def test_importing_needs_no_settings_and_no_server() -> None:
+    """The engine is of use without a project."""
+    code = (
+        "from rustauth_django import RustAuthStores, RateLimitRule;"
+        "stores = RustAuthStores.from_url('memory://');"
+        "print(stores.rate_limit_store.consume('k', RateLimitRule(10, 3)).remaining)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        env={},
+        check=True,
+    )
+    assert result.stdout == "2\n"

@@ -1,0 +1,332 @@
+"""Settings: every mistake is found, named and explained; nothing secret is told."""
+
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.checks import Error, run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.test import AsyncClient, Client, override_settings
+
+import rustauth_django
+from rustauth_django import InvalidConfig, RateLimitRule, rate_limit_store, secondary_storage
+from rustauth_django.conf import DEFAULTS, RATE_LIMIT_DEFAULTS, get_settings
+from rustauth_django.connections import get_stores
+
+from .servers import Server
+
+
+def check(rustauth: Any, **settings: Any) -> dict[str, str]:
+    """What ``manage.py check`` says: ids and messages."""
+    with override_settings(RUSTAUTH=rustauth, **settings):
+        found = [message for message in run_checks() if isinstance(message, Error)]
+    return {message.id or "": f"{message.msg} {message.hint or ''}".strip() for message in found}
+
+
+def check_limits(**rate_limit: Any) -> dict[str, str]:
+    return {
+        id.removeprefix("rustauth_django."): message
+        for id, message in check({"RATE_LIMIT": rate_limit}).items()
+    }
+
+
+def test_everything_has_a_default() -> None:
+    """CFG-01, CFG-06, CFG-08, CFG-10: RustAuth's where it has one."""
+    with override_settings():
+        from django.conf import settings
+
+        if hasattr(settings, "RUSTAUTH"):
+            del settings.RUSTAUTH
+        assert not [m for m in run_checks() if m.id and m.id.startswith("rustauth_django")]
+    assert check({}) == {}
+    with override_settings(RUSTAUTH={}, DEBUG=False):
+        current = get_settings()
+        assert (current.url, current.key_prefix, current.scan_count) == (
+            "memory://",
+            "rustauth:",
+            100,
+        )
+        limits = current.rate_limit
+        assert limits.enabled is True
+        assert limits.rules.default == RateLimitRule(window=10, max=100)
+        assert limits.rules.base_path == "/api/auth"
+        assert (limits.addresses.headers, limits.addresses.ipv6_subnet) == ((), 64)
+        assert (limits.track_ip, limits.missing_ip) == (True, "deny")
+
+
+def test_nothing_of_a_callers_limits_is_lost(one_server: Server) -> None:
+    """CFG-03, QUIRK-05: naming a server leaves the rest as it was set."""
+    limits = {"ENABLED": True, "WINDOW": 30, "MAX": 7, "RULES": [{"path": "/x", "disabled": True}]}
+    with override_settings(RUSTAUTH={"URL": one_server.url, "RATE_LIMIT": limits}):
+        current = get_settings().rate_limit
+        assert current.enabled
+        assert current.rules.default == RateLimitRule(window=30, max=7)
+        assert len(current.rules.entries) == 1
+
+
+def test_the_stores_are_at_hand(prefix: str, one_server: Server) -> None:
+    """On the AppConfig, and as lazy objects that follow the settings."""
+    config = apps.get_app_config("rustauth_django")
+    for url in ("memory://", one_server.url):
+        with override_settings(RUSTAUTH={"URL": url, "KEY_PREFIX": prefix}):
+            secondary_storage.set("key", url, 60)
+            assert config.secondary_storage.get("key") == url
+            assert config.stores.secondary_storage.get("key") == url
+            assert rate_limit_store.consume("key", RateLimitRule(10, 1)).permitted
+            assert not config.rate_limit_store.consume("key", RateLimitRule(10, 1)).permitted
+            assert secondary_storage.list_keys() == ["key"]
+            assert secondary_storage.clear() == 1
+
+
+def test_nothing_connects_at_start_up() -> None:
+    """A server that is away stops no import, no check and no store from being made."""
+    assert check({"URL": "redis://127.0.0.1:1/0"}) == {}
+    with override_settings(RUSTAUTH={"URL": "redis://127.0.0.1:1/0"}):
+        assert "127.0.0.1:1" in repr(get_stores())
+
+
+@pytest.mark.parametrize(
+    ("rustauth", "id", "words"),
+    [
+        ([], "E001", ["RUSTAUTH must be a dictionary"]),
+        ({"URI": "x"}, "E002", ['RUSTAUTH["URI"] is not a setting', 'Did you mean "URL"?']),
+        ({"url": "x"}, "E002", ['RUSTAUTH["url"]', 'Did you mean "URL"?']),
+        ({1: 2}, "E002", ["RUSTAUTH[1] is not a setting"]),
+        ({"URL": 5}, "E003", ['RUSTAUTH["URL"] must be a URL']),
+        ({"URL": "http://u:secret@h"}, "E005", ['RUSTAUTH["URL"]: ', "redis://, rediss://"]),
+        ({"URL": "redis://u:sec/ret@h"}, "E005", ['RUSTAUTH["URL"]: ', "percent-encoded"]),
+        ({"CACHE": "absent"}, "E005", ["RUSTAUTH[\"CACHE\"]: there is no cache 'absent'"]),
+        ({"CACHE": "default"}, "E005", ["neither django_redis.cache.RedisCache nor"]),
+        ({"URL": "memory://", "CACHE": "default"}, "E004", ["both set"]),
+        ({"CACHE": "default", "CLIENT_OPTIONS": {"a": 1}}, "E004", ['RUSTAUTH["CLIENT_OPTIONS"]']),
+        ({"KEY_PREFIX": ""}, "E003", ['RUSTAUTH["KEY_PREFIX"] must be text', "not ''"]),
+        ({"KEY_PREFIX": None}, "E003", ['RUSTAUTH["KEY_PREFIX"]']),
+        ({"SCAN_COUNT": 0}, "E003", ['RUSTAUTH["SCAN_COUNT"] must be an int from 1', "not 0"]),
+        ({"SCAN_COUNT": True}, "E003", ['RUSTAUTH["SCAN_COUNT"]']),
+        ({"SCAN_COUNT": 2**32}, "E003", ['RUSTAUTH["SCAN_COUNT"]']),
+        ({"CLIENT_OPTIONS": [1]}, "E003", ['RUSTAUTH["CLIENT_OPTIONS"] must be a dictionary']),
+        (
+            {"URL": "redis://h", "CLIENT_OPTIONS": {"socket_timeoutt": 1}},
+            "E005",
+            ["socket_timeoutt"],
+        ),
+        ({"RATE_LIMIT": 5}, "E003", ['RUSTAUTH["RATE_LIMIT"] must be a dictionary']),
+    ],
+)
+def test_wrong_settings_are_found(rustauth: Any, id: str, words: list[str]) -> None:
+    """With an id, the setting's path and what to write instead; never with a password."""
+    found = check(rustauth)
+    assert f"rustauth_django.{id}" in found
+    message = found[f"rustauth_django.{id}"]
+    for word in words:
+        assert word in message
+    assert "sec" not in message.replace("seconds", "")
+    with override_settings(RUSTAUTH=rustauth), pytest.raises(InvalidConfig):
+        get_stores()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ENABLED", "yes", "must be True, False or None, not 'yes'"),
+        ("WINDOW", 0, "must be greater than zero"),
+        ("WINDOW", -1, "must be greater than zero"),
+        ("WINDOW", "10", "must be seconds as an int"),
+        ("WINDOW", True, "must be seconds as an int"),
+        ("WINDOW", float("nan"), "must be a number of seconds"),
+        ("WINDOW", 10**18, "is too large"),
+        ("MAX", 0, "must be greater than zero"),
+        ("MAX", 1.5, "must be an int, not float"),
+        ("MAX", 2**63, "must fit in i64"),
+        ("BASE_PATH", None, 'must be a path like "/api/auth"'),
+        ("RULES", {}, "must be a list of rules"),
+        ("IP_HEADERS", "X-Real-IP", "must be a list of header names"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8", "must be a list of addresses or networks"),
+        ("IPV6_SUBNET", 129, "must be an int from 0 to 128, not 129"),
+        ("IPV6_SUBNET", True, "must be an int from 0 to 128"),
+        ("TRACK_IP", 1.5, "must be True or False"),
+        ("MISSING_IP", "share", '"deny", "shared-bucket" or "allow"'),
+    ],
+)
+def test_wrong_limits_are_found(name: str, value: Any, words: str) -> None:
+    """CFG-07: at start-up, not by the first request."""
+    (message,) = check_limits(**{name: value}).values()
+    assert message.startswith(f'RUSTAUTH["RATE_LIMIT"]["{name}"] ')
+    assert words in message
+
+
+def test_an_unknown_limit_gets_a_hint() -> None:
+    """Did you mean."""
+    message = check_limits(TRUSTED_PROXYS=[])["E002"]
+    assert message == (
+        'RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXYS"] is not a setting. Did you mean "TRUSTED_PROXIES"?'
+    )
+
+
+@pytest.mark.parametrize("header", ["X Real IP", "", 5, "X-Forwarded-For:"])
+def test_wrong_headers_are_found(header: Any) -> None:
+    """Names of headers, either spelling."""
+    message = check_limits(IP_HEADERS=["X-Real-IP", "HTTP_X_FORWARDED_FOR", header])["E003"]
+    assert message.startswith(
+        'RUSTAUTH["RATE_LIMIT"]["IP_HEADERS"][2] must be the name of a header'
+    )
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["10.0.0./8", "10.0.0.0/8x", "10.0.0.0/33", "10.0.0.0/3.5", "10.0.0.0/", "not-an-ip", "", 5,
+     "10.0.0.0/255.0.0.0", "fe80::1%eth0", "::/129"],
+)  # fmt: skip
+def test_wrong_proxies_are_found(proxy: Any) -> None:
+    """IP-12: an entry that is not understood is an error, not one proxy less."""
+    message = check_limits(TRUSTED_PROXIES=["::1", "0.0.0.0/1", proxy])["E003"]
+    assert message.startswith('RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXIES"][2] must be an address')
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (5, "must be a dictionary or the dotted path of a function"),
+        ({}, 'must have one of "path", "view_name" or "route"'),
+        ({"path": "/x", "route": "x", "disabled": True}, "must have one of"),
+        ({"path": ""}, "must have text as its 'path'"),
+        ({"path": "x/*", "disabled": True}, "can match no path"),
+        ({"path": "/x"}, "must have 'window' and 'max', or 'disabled': True, or 'rule'"),
+        ({"path": "/x", "window": 10}, "must have 'window' and 'max'"),
+        ({"path": "/x", "window": 10, "max": 3, "disabled": True}, "must have 'window' and 'max'"),
+        ({"path": "/x", "disabled": False}, "must have 'window' and 'max'"),
+        ({"path": "/x", "window": 0, "max": 3}, "window must be greater than zero"),
+        ({"path": "/x", "window": 10, "max": "3"}, "max must be an int, not str"),
+        ({"path": "/x", "windows": 10}, 'has the unknown key "windows". Did you mean "window"?'),
+        ({"path": "/x", "window": 10, "max": 3, "methods": "POST"}, 'a list like ["POST"]'),
+        ({"path": "/x", "window": 10, "max": 3, "methods": []}, 'a list like ["POST"]'),
+        ({"path": "/x", "window": 10, "max": 3, "methods": [5]}, "names of HTTP methods"),
+        ("tests.nowhere.function", "cannot be imported"),
+        ("nonsense", "cannot be imported"),
+        ("tests.settings.SECRET_KEY", "must be a function (request, current_rule)"),
+        ({"path": "/x", "rule": 5}, "must be a function (request, current_rule)"),
+    ],
+)  # fmt: skip
+def test_wrong_rules_are_found(rule: Any, words: str) -> None:
+    """By their place in the list."""
+    found = check_limits(RULES=[{"path": "/fine", "disabled": True}, rule])
+    assert found["E006"].startswith('RUSTAUTH["RATE_LIMIT"]["RULES"][1] ')
+    assert words in found["E006"]
+
+
+def test_everything_is_told_at_once() -> None:
+    """One run of check, all mistakes; and so does the error that stops the site."""
+    rustauth = {"URI": 1, "SCAN_COUNT": 0, "RATE_LIMIT": {"MAX": 0, "RULES": [5], "TRACK_IP": 7}}
+    with override_settings(RUSTAUTH=rustauth):
+        assert len([m for m in run_checks() if m.id and m.id.startswith("rustauth")]) == 5
+        with pytest.raises(ImproperlyConfigured) as caught:
+            get_settings()
+    for name in ("URI", "SCAN_COUNT", "MAX", "RULES", "TRACK_IP"):
+        assert f'["{name}"]' in str(caught.value)
+
+
+def test_a_wrong_setting_stops_the_site(runner: Any) -> None:
+    """Fail closed: no request is served unlimited because of a typing error."""
+    with override_settings(RUSTAUTH={"RATE_LIMIT": {"MAXX": 3}}):
+        if runner is None:
+            with pytest.raises(InvalidConfig, match="MAXX"):
+                Client().get("/items/")
+        else:
+            with pytest.raises(InvalidConfig, match="MAXX"):
+                runner.run(AsyncClient().get("/items/"))
+
+
+def test_settings_show_no_credentials() -> None:
+    """In their repr, which tracebacks and debuggers print."""
+    options = {"password": "secret"}
+    with override_settings(RUSTAUTH={"URL": "redis://u:secret@h", "CLIENT_OPTIONS": options}):
+        assert "secret" not in repr(get_settings())
+
+
+REDIS_CACHES = {
+    "django-redis": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "OPTIONS": {"SERIALIZER": "django_redis.serializers.json.JSONSerializer"},
+    },
+    "django": {"BACKEND": "django.core.cache.backends.redis.RedisCache"},
+}
+
+
+@pytest.mark.parametrize("kind", REDIS_CACHES)
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_redis_cache_lends_its_connections(
+    kind: str, server: Server, raw: Any, prefix: str, runner: Any
+) -> None:
+    """Its pool, not its key prefix, version or serializer; close leaves it open."""
+    from django.core.cache import caches
+
+    from .faces import Face
+
+    cache = {**REDIS_CACHES[kind], "LOCATION": server.url, "KEY_PREFIX": "cache", "VERSION": 7}
+    with override_settings(
+        CACHES={"default": cache}, RUSTAUTH={"CACHE": "default", "KEY_PREFIX": prefix}
+    ):
+        caches["default"].set("warm", 1, 60)
+        before = len(raw.client_list())
+        storage = Face(get_stores().secondary_storage, None)
+        storage.set("key", "grüße", 60)
+        assert len(raw.client_list()) == before
+        storage = Face(get_stores().secondary_storage, runner)
+        assert storage.get("key") == "grüße"
+        assert raw.get(f"{prefix}secondary:key") == "grüße"
+        get_stores().close()
+        assert caches["default"].get("warm") == 1
+        assert check({"CACHE": "default", "KEY_PREFIX": prefix}, CACHES={"default": cache}) == {}
+        caches["default"].delete("warm")
+
+
+def deployment(rustauth: Any, **settings: Any) -> list[str]:
+    """What ``check --deploy`` says of us."""
+    with override_settings(RUSTAUTH=rustauth, **settings):
+        found = run_checks(include_deployment_checks=True)
+    return [m.id.partition(".")[2] for m in found if m.id and m.id.startswith("rustauth_django.W")]
+
+
+OURS = "rustauth_django.middleware.RateLimitMiddleware"
+CSRF = "django.middleware.csrf.CsrfViewMiddleware"
+
+
+@pytest.mark.parametrize(
+    ("rustauth", "settings", "ids"),
+    [
+        ({"URL": "redis://h"}, {}, []),
+        ({}, {}, ["W001"]),
+        ({"URL": "memory://"}, {}, ["W001"]),
+        ({"URL": "redis://h"}, {"MIDDLEWARE": []}, ["W002"]),
+        ({"URL": "redis://h"}, {"MIDDLEWARE": [CSRF, OURS]}, []),
+        ({"URL": "redis://h"}, {"MIDDLEWARE": [OURS, CSRF]}, ["W003"]),
+        ({"URL": "redis://h"}, {"MIDDLEWARE": [OURS, OURS]}, ["W003"]),
+        ({"URL": "redis://h"}, {"MIDDLEWARE": ["no.such", "tests.test_conf.Subclass"]}, []),
+        ({"URL": "redis://h", "RATE_LIMIT": {"ENABLED": False}}, {}, ["W004"]),
+        ({"URL": "redis://h"}, {"DEBUG": True}, ["W004"]),
+        ({"URL": "redis://h", "RATE_LIMIT": {"TRUSTED_PROXIES": ["::/0"]}}, {}, ["W005"]),
+    ],
+)
+def test_what_should_not_go_into_production(rustauth: Any, settings: Any, ids: list[str]) -> None:
+    """Deploy-time warnings."""
+    assert deployment(rustauth, **settings) == ids
+
+
+class Subclass(rustauth_django.middleware.RateLimitMiddleware):  # type: ignore[name-defined]
+    """A site's own limiter."""
+
+
+def test_every_setting_is_known() -> None:
+    """The names of the issue, no more and no less."""
+    assert set(DEFAULTS) == {
+        "URL",
+        "CACHE",
+        "KEY_PREFIX",
+        "SCAN_COUNT",
+        "CLIENT_OPTIONS",
+        "RATE_LIMIT",
+    }
+    assert set(RATE_LIMIT_DEFAULTS) == {
+        "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",
+        "IPV6_SUBNET", "TRACK_IP", "MISSING_IP",
+    }  # fmt: skip
