@@ -1,0 +1,72 @@
+"""What the commands share: one clear line for every failure, and good manners on a terminal."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ..connections import get_stores
+from ..exceptions import RustAuthError
+from ..stores import RustAuthStores
+
+INTERRUPTED = 130  # what shells make of Ctrl-C
+
+
+class StoresCommand(BaseCommand):
+    """A command on the stores of ``settings.RUSTAUTH``.
+
+    Wrong settings and a server that fails end it with exit code 1 and one line, never
+    with a traceback. So does a reader that has seen enough, as ``| head`` has.
+    """
+
+    requires_system_checks = ()  # wrong settings are told in one line, below
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            output = super().execute(*args, **options)
+            self.stdout.flush()
+        except RustAuthError as error:
+            raise CommandError(str(error)) from None
+        except BrokenPipeError:
+            # What is still buffered has nowhere to go: spare it Python's last flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        return output
+
+    @property
+    def stores(self) -> RustAuthStores:
+        return get_stores()
+
+    def total(self, verb: str, counts: Iterable[int]) -> int:
+        """The sum of ``counts``, shown on a terminal as it grows.
+
+        Ctrl-C ends the command with the sum so far, which is true.
+        """
+        total, shown_at, is_shown = 0, time.monotonic(), False
+        try:
+            for count in counts:
+                total += count
+                if self.stderr.isatty() and time.monotonic() - shown_at > 0.1:
+                    shown_at, is_shown = time.monotonic(), True
+                    self.stderr.write(f"\r{verb} {total:,} ...", ending="")
+                    self.stderr.flush()
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"Interrupted: {verb.lower()} {total:,} until then.", returncode=INTERRUPTED
+            ) from None
+        finally:
+            if is_shown:
+                self.stderr.write("\r\x1b[K", ending="")
+        return total
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what could move a cursor or cannot be encoded is escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

@@ -1,0 +1,39 @@
+import time
+from typing import Any
+
+from ...operations import Describe
+from ..base import StoresCommand
+
+SAMPLES = 10
+
+
+class Command(StoresCommand):
+    help = "Connects to the server and says what is there; exit code 1 if it cannot be used."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        backend = self.stores.backend
+        info = backend.run(Describe())
+        self.stdout.write(f"{backend.location} answers: {info.name} {info.version}".rstrip())
+        self.stdout.write(f"mode: {info.mode}")
+        self.stdout.write(f"latency: {self.latency():.2f} ms (median of {SAMPLES} reads)")
+        self.stdout.write(f"eviction policy: {info.eviction_policy}")
+        if info.eviction_policy not in ("noeviction", "unknown"):
+            self.stdout.write(
+                self.style.WARNING(
+                    "warning: when memory runs out, this server throws keys away, and with"
+                    " them sessions and limits; set maxmemory-policy to noeviction"
+                )
+            )
+        if info.name == "memory":
+            self.stdout.write(
+                self.style.WARNING("warning: each process has its own; for development only")
+            )
+
+    def latency(self) -> float:
+        """The median milliseconds of a read."""
+        samples = []
+        for _ in range(SAMPLES):
+            started = time.perf_counter()
+            self.stores.secondary_storage.get("rustauth-check")
+            samples.append(time.perf_counter() - started)
+        return sorted(samples)[SAMPLES // 2] * 1000

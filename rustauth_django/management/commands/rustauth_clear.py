@@ -1,0 +1,56 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from ...keyspace import clear_pages, pages
+from ..base import StoresCommand
+
+
+class Command(StoresCommand):
+    help = (
+        "Removes everything from secondary storage: signed-in users are signed out and"
+        " tokens stop working. Rate limits stay; --rate-limits removes those instead."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--rate-limits",
+            action="store_true",
+            help="Remove rate limits, and nothing else.",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Count, and remove nothing.")
+        parser.add_argument(
+            "--no-input",
+            "--noinput",
+            action="store_false",
+            dest="interactive",
+            help="Do not ask first.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stores = self.stores
+        if options["rate_limits"]:
+            keys, what = stores.rate_limit_store.keyspace, "rate limits"
+        else:
+            keys, what = stores.secondary_storage.keyspace, "stored values"
+        where = f"{what} under {keys.root!r} at {stores.backend.location}"
+        if options["dry_run"]:
+            found = (len(page) for page in pages(stores.backend, keys.first_page()))
+            self.stdout.write(f"Would remove {self.total('Found', found):,} {where}.")
+            return
+        if options["interactive"]:
+            self.confirm(where)
+        removed = clear_pages(stores.backend, keys.first_page())
+        self.stdout.write(f"Removed {self.total('Removed', removed):,} {where}.")
+
+    def confirm(self, what: str) -> None:
+        try:
+            answer = input(
+                f"This removes all {what}.\nType 'yes' to go on, anything else to cancel: "
+            )
+        except (EOFError, KeyboardInterrupt):
+            answer = ""
+            self.stdout.write("")
+        if answer != "yes":
+            raise CommandError("Cancelled; nothing was removed.")

@@ -1,0 +1,62 @@
+import json
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Any
+
+from ..base import StoresCommand, printable
+
+
+def count(text: str) -> int:
+    """A number of keys, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a number above zero")
+    return int(text)
+
+
+class Command(StoresCommand):
+    help = (
+        "Lists the keys of secondary storage as they are found, in no order. A key may be a"
+        " secret: session tokens are part of theirs."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--match", metavar="GLOB", help='Only keys like this, for example "session:*".'
+        )
+        parser.add_argument(
+            "--ttl",
+            action="store_true",
+            help="Also the seconds that each key has left; - if it does not expire.",
+        )
+        parser.add_argument("--format", choices=["text", "json"], default="text")
+        parser.add_argument("--limit", type=count, metavar="N", help="At most this many keys.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        keys = islice(self.keys(options["match"]), options["limit"])
+        found = (
+            ((key, self.ttl(key)) for key in keys) if options["ttl"] else ((k, None) for k in keys)
+        )
+        if options["format"] == "json":
+            self.write_json(found, with_ttl=options["ttl"])
+        else:
+            for key, ttl in found:
+                left = f"\t{'-' if ttl is None else ttl}" if options["ttl"] else ""
+                self.stdout.write(f"{printable(key)}{left}")
+
+    def keys(self, match: str | None) -> Iterator[str]:
+        keys = self.stores.secondary_storage.iter_keys()
+        return (key for key in keys if match is None or fnmatchcase(key, match))
+
+    def ttl(self, key: str) -> int | None:
+        return self.stores.secondary_storage.ttl(key)
+
+    def write_json(self, found: Iterator[tuple[str, int | None]], *, with_ttl: bool) -> None:
+        """One array, written as it is found: however many keys there are."""
+        separator = "["
+        for key, ttl in found:
+            item = {"key": key, "ttl": ttl} if with_ttl else {"key": key}
+            self.stdout.write(f"{separator}\n  {json.dumps(item)}", ending="")
+            separator = ","
+        self.stdout.write("[]" if separator == "[" else "\n]")

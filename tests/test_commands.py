@@ -1,0 +1,278 @@
+"""The commands, as an operator runs them: real processes against real servers."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from rustauth_django import RateLimitRule, RustAuthStores
+
+from .servers import BINARIES, Server
+
+ROOT = Path(__file__).parent.parent
+# Makes as many values as it is told, faster than a client could.
+FILL = """
+for i = 1, ARGV[1] do redis.call('SET', 'rustauth:secondary:' .. i, '', 'EX', 600) end
+"""
+
+
+def environment(url: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "RUSTAUTH_TEST_URL": url,
+        "PYTHONWARNINGS": "error",
+        "PYTHONUNBUFFERED": "",
+    }
+
+
+def start(url: str, *args: str, **kwargs: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "manage.py", *args]
+    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs}
+    return subprocess.Popen(command, cwd=ROOT, env=environment(url), text=True, **kwargs)
+
+
+def manage(url: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    process = start(url, *args, stdin=subprocess.PIPE)
+    out, err = process.communicate(stdin, timeout=60)
+    return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+
+@pytest.fixture
+def url(one_server: Server) -> str:
+    with redis.Redis.from_url(one_server.url) as raw:
+        raw.flushdb()
+    return one_server.url
+
+
+@pytest.fixture
+def filled(url: str) -> str:
+    """Three values and two buckets."""
+    with RustAuthStores.from_url(url) as stores:
+        for key in ("session:a", "session:b"):
+            stores.secondary_storage.set(key, "value", 60)
+        stores.secondary_storage.set("verification:x", "value")
+        for key in ("192.0.2.1|/x", "192.0.2.1|/y"):
+            stores.rate_limit_store.consume(key, RateLimitRule(60, 1))
+    return url
+
+
+def count(url: str) -> tuple[int, int]:
+    """How many values and how many buckets there are."""
+    with redis.Redis.from_url(url) as raw:
+        values = len(raw.keys("rustauth:secondary:*"))
+        return values, len(raw.keys("rustauth:rate-limit:*"))
+
+
+def test_list_keys_lists_what_is_there(filled: str) -> None:
+    """Logical names, a line each, and nothing else on either stream."""
+    result = manage(filled, "rustauth_list_keys")
+    assert sorted(result.stdout.splitlines()) == ["session:a", "session:b", "verification:x"]
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_list_keys_selects(filled: str) -> None:
+    """--match, --limit and --ttl, in any combination."""
+    result = manage(filled, "rustauth_list_keys", "--match", "session:*")
+    assert sorted(result.stdout.splitlines()) == ["session:a", "session:b"]
+    result = manage(filled, "rustauth_list_keys", "--match", "session:*", "--limit", "1", "--ttl")
+    (line,) = result.stdout.splitlines()
+    key, ttl = line.split("\t")
+    assert key.startswith("session:")
+    assert int(ttl) in (58, 59, 60)
+    result = manage(filled, "rustauth_list_keys", "--match", "verification:*", "--ttl")
+    assert result.stdout == "verification:x\t-\n"
+
+
+def test_list_keys_speaks_json(filled: str) -> None:
+    """One array, even of nothing."""
+    result = manage(filled, "rustauth_list_keys", "--format", "json", "--ttl")
+    listed = {item["key"]: item["ttl"] for item in json.loads(result.stdout)}
+    assert listed.keys() == {"session:a", "session:b", "verification:x"}
+    assert listed["verification:x"] is None
+    result = manage(filled, "rustauth_list_keys", "--format", "json", "--match", "session:a")
+    assert json.loads(result.stdout) == [{"key": "session:a"}]
+    result = manage(filled, "rustauth_list_keys", "--format", "json", "--match", "none")
+    assert json.loads(result.stdout) == []
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", ""])
+def test_list_keys_wants_a_number(url: str, limit: str) -> None:
+    """A limit that is none is an error of usage."""
+    result = manage(url, "rustauth_list_keys", f"--limit={limit}")
+    assert result.returncode == 2
+    assert "is not a number above zero" in result.stderr
+
+
+def test_odd_characters_harm_no_terminal(url: str) -> None:
+    """Control characters, right-to-left marks and foreign bytes are escaped; letters are not."""
+    with redis.Redis.from_url(url) as raw:
+        for key in (b"a\x1b[2Jb\nc", "grüße".encode(), b"\xff\xfe", "x\u202ey".encode()):
+            raw.set(b"rustauth:secondary:" + key, "value", ex=60)
+    result = manage(url, "rustauth_list_keys", "--ttl")
+    assert result.returncode == 0
+    listed = sorted(line.split("\t")[0] for line in result.stdout.splitlines())
+    assert listed == [r"\udcff\udcfe", r"a\x1b[2Jb\nc", "grüße", r"x\u202ey"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(url: str) -> None:
+    """| head: no traceback, no complaint, however many keys there are."""
+    with redis.Redis.from_url(url) as raw, raw.pipeline() as pipeline:
+        for i in range(10_000):
+            pipeline.set(f"rustauth:secondary:key-{i}", "value", ex=60)
+        pipeline.execute()
+    for options in ([], ["--format", "json"]):
+        process = start(url, "rustauth_list_keys", *options)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        process.stderr.close()
+        assert process.wait(timeout=30) == 0
+    result = manage(url, "rustauth_clear", "--no-input")
+    assert result.stdout.startswith("Removed 10,000 stored values under 'rustauth:secondary:' at ")
+    assert result.stderr == ""
+
+
+def test_clear_asks_first(filled: str) -> None:
+    """Only yes is yes; the end of input is no, and says so in a line."""
+    for answer in ("no\n", "y\n", "\n", "YES\n", ""):
+        result = manage(filled, "rustauth_clear", stdin=answer)
+        assert result.returncode == 1
+        assert result.stderr == "CommandError: Cancelled; nothing was removed.\n"
+        assert "all stored values under 'rustauth:secondary:' at redis://127.0.0.1" in result.stdout
+    assert count(filled) == (3, 2)
+    result = manage(filled, "rustauth_clear", stdin="yes\n")
+    assert result.returncode == 0
+    assert "Removed 3 stored values" in result.stdout
+    assert count(filled) == (0, 2)
+
+
+def test_clear_can_count_only(filled: str) -> None:
+    """--dry-run asks nothing and removes nothing."""
+    result = manage(filled, "rustauth_clear", "--dry-run")
+    assert result.stdout.startswith("Would remove 3 stored values under 'rustauth:secondary:' at")
+    result = manage(filled, "rustauth_clear", "--dry-run", "--rate-limits")
+    assert result.stdout.startswith("Would remove 2 rate limits under 'rustauth:rate-limit:' at ")
+    assert count(filled) == (3, 2)
+
+
+def test_clear_rate_limits_clears_those_instead(filled: str) -> None:
+    """Sessions stay."""
+    result = manage(filled, "rustauth_clear", "--rate-limits", "--no-input")
+    assert result.stdout.startswith("Removed 2 rate limits under 'rustauth:rate-limit:' at ")
+    assert count(filled) == (3, 0)
+    assert manage(filled, "rustauth_clear", "--noinput").stdout.startswith("Removed 3 stored")
+    assert count(filled) == (0, 0)
+    assert manage(filled, "rustauth_clear", "--no-input").stdout.startswith("Removed 0 stored")
+
+
+def test_ctrl_c_leaves_a_truthful_count(url: str) -> None:
+    """What was removed until then, on a terminal that showed how far it was."""
+    total = 200_000
+    with redis.Redis.from_url(url) as raw:
+        raw.eval(FILL, 0, total)
+        primary, secondary = pty.openpty()
+        process = start(url, "rustauth_clear", "--no-input", stderr=secondary)
+        os.close(secondary)
+        shown = b""
+        while b"Removed" not in shown:
+            shown += os.read(primary, 1024)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        while b"until then" not in shown:
+            shown += os.read(primary, 1024)
+        os.close(primary)
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+        process.stdout.close()
+        text = shown.decode()
+        assert "Traceback" not in text
+        removed = int(text.partition("Interrupted: removed ")[2].split(" ")[0].replace(",", ""))
+        left = raw.dbsize()
+        # The page that was under way when Ctrl-C came may have gone uncounted.
+        assert 0 <= total - left - removed <= 1000
+        assert left > 0
+        raw.flushdb()
+
+
+def test_check_says_who_is_there(server: Server) -> None:
+    """Server, version, mode, latency; no warning where there is nothing to warn of."""
+    result = manage(server.url, "rustauth_check")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"redis://127.0.0.1:{server.port}/0 answers: ")
+    assert lines[0].split(": ")[1].split(" ")[0] in ("valkey", "redis")
+    assert lines[1] == "mode: standalone"
+    assert lines[2].startswith("latency: ")
+    assert lines[3] == "eviction policy: noeviction"
+    assert len(lines) == 4
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_check_warns_of_eviction() -> None:
+    """A server that may throw sessions away works, with a warning."""
+    with Server(next(iter(BINARIES)), "--maxmemory-policy", "allkeys-lru") as server:
+        result = manage(server.url, "rustauth_check")
+    assert "warning: when memory runs out" in result.stdout
+    assert result.returncode == 0
+
+
+def test_check_of_memory_warns() -> None:
+    """It answers, and says what it is."""
+    result = manage("memory://", "rustauth_check")
+    assert result.stdout.startswith("memory:// answers: memory\n")
+    assert "for development only" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["rustauth_check"],
+        ["rustauth_list_keys"],
+        ["rustauth_list_keys", "--format", "json"],
+        ["rustauth_clear", "--no-input"],
+        ["rustauth_clear", "--dry-run"],
+    ],
+)
+def test_a_server_that_is_away_is_one_clear_line(args: list[str]) -> None:
+    """Exit code 1, and no traceback; nor is a password told."""
+    result = manage("redis://user:secret@127.0.0.1:1/0", *args)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("CommandError: ")
+    assert "127.0.0.1:1" in line
+    assert "secret" not in result.stderr + result.stdout
+
+
+def test_wrong_settings_are_one_clear_line() -> None:
+    """With the setting's path."""
+    result = manage("http://user:secret@host", "rustauth_check")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith('CommandError: RUSTAUTH["URL"]: the URL must start with one of redis://')
+
+
+def test_a_server_that_dies_midway_is_one_clear_line() -> None:
+    """A walk that is cut off says so."""
+    with Server(next(iter(BINARIES))) as server:
+        with redis.Redis.from_url(server.url) as raw:
+            raw.eval(FILL, 0, 300_000)
+        process = start(server.url, "rustauth_list_keys")
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        server.kill()
+        process.stdout.read()
+        (line,) = process.stderr.read().splitlines()
+        assert line.startswith("CommandError: scan failed: ")
+        assert process.wait(timeout=30) == 1
+        process.stdout.close()
+        process.stderr.close()
