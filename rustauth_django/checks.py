@@ -31,7 +31,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     try:
         build_stores(settings).close()
     except InvalidConfig as error:
-        found.append(Error(f"{error}.", id="rustauth_django.E005"))
+        hint = 'For example "URL": "redis://127.0.0.1:6379/0", or "CACHE": "default".'
+        found.append(Error(f"{error}.", hint=hint, id="rustauth_django.E005"))
     return found
 
 

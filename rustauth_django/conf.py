@@ -4,14 +4,14 @@ The whole dictionary is read even if the first line of it is wrong, so that
 ``manage.py check`` can tell of everything at once.
 """
 
-import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
@@ -23,6 +23,7 @@ from .guard import GuardOptions
 from .keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
 from .rates import RateLimitRule
 from .rules import RuleEntry, RuleSet, Selector
+from .sections import Problem, Section, Wrong, did_you_mean, either, quote
 
 DEFAULTS: dict[str, Any] = {
     "URL": None,
@@ -47,19 +48,9 @@ RATE_LIMIT_DEFAULTS: dict[str, Any] = {
 SELECTORS = ("path", "view_name", "route")
 RULE_KEYS = (*SELECTORS, "methods", "window", "max", "disabled", "rule")
 MISSING_IP = ("deny", "shared-bucket", "allow")
-
-
-class Problem(NamedTuple):
-    """Something wrong in the settings: where, what, and what to write instead."""
-
-    id: str
-    path: str
-    message: str
-    hint: str | None = None
-
-    def __str__(self) -> str:
-        hint = f" {self.hint}" if self.hint else ""
-        return f"{self.path} {self.message}.{hint}"
+RULE_DEFAULT = {"window": RATE_LIMIT_DEFAULTS["WINDOW"], "max": RATE_LIMIT_DEFAULTS["MAX"]}
+RULE_HINT = 'For example {"path": "/sign-in/*", "window": 10, "max": 3}.'
+FUNCTION_HINT = "It is called with the request and the current rule, and returns a rule or None."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,117 +97,76 @@ def middleware_paths() -> list[str]:
 
 def read() -> tuple[Settings, list[Problem]]:
     """The settings and what is wrong with them; in place of each wrong one, its default."""
+    problems: list[Problem] = []
     raw = getattr(settings, "RUSTAUTH", {})
     if not isinstance(raw, dict):
-        problem = Problem("E001", "RUSTAUTH", "must be a dictionary")
-        return _build(Section({}, DEFAULTS, "RUSTAUTH", [problem]))
-    return _build(Section(raw, DEFAULTS, "RUSTAUTH", []))
+        hint = 'Write RUSTAUTH = {"URL": "redis://127.0.0.1:6379/0"}.'
+        problems.append(Problem("E001", "RUSTAUTH", "must be a dictionary", hint))
+        raw = {}
+    return _read_top(Section(raw, DEFAULTS, "RUSTAUTH", problems)), problems
 
 
-def _build(top: "Section") -> tuple[Settings, list[Problem]]:
+def _read_top(top: Section) -> Settings:
     if top.raw.get("URL") is not None and top.raw.get("CACHE") is not None:
         top.problem("E004", "CACHE", 'and RUSTAUTH["URL"] are both set', "Keep one of them.")
-    raw_limits = top.get("RATE_LIMIT", "a dictionary", lambda v: isinstance(v, dict))
-    limits = Section(raw_limits, RATE_LIMIT_DEFAULTS, top.at("RATE_LIMIT"), top.problems)
-    result = Settings(
-        url=top.get("URL", "a URL", _is_text) or "memory://",
+    options = top.get("CLIENT_OPTIONS", "a dictionary of client options", _is_options, secret=True)
+    if top.raw.get("CACHE") is not None and options:
+        hint = "Set the options of that cache in CACHES."
+        message = 'cannot change the connections of RUSTAUTH["CACHE"]'
+        top.problem("E004", "CLIENT_OPTIONS", message, hint)
+    limits = top.get("RATE_LIMIT", "a dictionary", lambda value: isinstance(value, dict))
+    return Settings(
+        url=top.get("URL", "a URL", _is_text, secret=True) or "memory://",
         cache=top.get("CACHE", "the name of a cache", _is_text),
         key_prefix=top.get("KEY_PREFIX", "text that is not empty", _is_text),
         scan_count=top.get("SCAN_COUNT", "an int from 1 to 4294967295", _is_int(1, 2**32 - 1)),
-        client_options=top.get("CLIENT_OPTIONS", "a dictionary of client options", _is_options),
-        rate_limit=_read_rate_limit(limits),
-    )
-    if result.cache and result.client_options:
-        top.problem(
-            "E004",
-            "CLIENT_OPTIONS",
-            'cannot change the connections of RUSTAUTH["CACHE"]',
-            "Set the options of that cache in CACHES.",
-        )
-    return result, top.problems
-
-
-def _read_rate_limit(section: "Section") -> GuardOptions:
-    enabled = section.get("ENABLED", "True, False or None", lambda v: v in (True, False, None))
-    window, limit = section.get("WINDOW", "seconds above zero"), section.get("MAX", "an int")
-    default = section.rule(window, limit, "WINDOW", "MAX")
-    base_path = section.get("BASE_PATH", 'a path like "/api/auth"', lambda v: isinstance(v, str))
-    entries = section.each("RULES", "a list of rules", _read_entry)
-    return GuardOptions(
-        enabled=not settings.DEBUG if enabled is None else bool(enabled),
-        rules=RuleSet(default=default, entries=tuple(entries), base_path=base_path),
-        addresses=ClientAddresses(
-            headers=tuple(section.each("IP_HEADERS", "a list of header names", _read_header)),
-            trusted_proxies=tuple(
-                section.each("TRUSTED_PROXIES", "a list of addresses or networks", _read_network)
-            ),
-            ipv6_subnet=section.get("IPV6_SUBNET", "an int from 0 to 128", _is_int(0, 128)),
+        client_options=options,
+        rate_limit=_read_rate_limit(
+            Section(limits, RATE_LIMIT_DEFAULTS, top.at("RATE_LIMIT"), top.problems)
         ),
-        track_ip=section.get("TRACK_IP", "True or False", lambda v: isinstance(v, bool)),
-        missing_ip=section.get("MISSING_IP", _one_of(MISSING_IP), lambda v: v in MISSING_IP),
     )
 
 
-class Section:
-    """One dictionary of settings and the problems found in it."""
+def _read_rate_limit(section: Section) -> GuardOptions:
+    get, each = section.get, section.each
+    enabled = get("ENABLED", "True, False or None", lambda value: isinstance(value, bool))
+    base_path = get("BASE_PATH", 'a path like "/api/auth"', lambda value: isinstance(value, str))
+    rules = each("RULES", "a list of rules", _read_entry, "E006")
+    headers = each("IP_HEADERS", "a list of header names", _read_header)
+    proxies = each("TRUSTED_PROXIES", "a list of addresses or networks", _read_network)
+    return GuardOptions(
+        enabled=not settings.DEBUG if enabled is None else enabled,
+        rules=RuleSet(_read_default_rule(section), tuple(rules), base_path),
+        addresses=ClientAddresses(
+            tuple(headers),
+            tuple(proxies),
+            get("IPV6_SUBNET", "an int from 0 to 128", _is_int(0, 128)),
+        ),
+        track_ip=get("TRACK_IP", "True or False", lambda value: isinstance(value, bool)),
+        missing_ip=get("MISSING_IP", either(MISSING_IP), lambda value: value in MISSING_IP),
+    )
 
-    def __init__(
-        self, raw: dict[str, Any], defaults: dict[str, Any], path: str, problems: list[Problem]
-    ) -> None:
-        self.raw, self.defaults, self.path, self.problems = raw, defaults, path, problems
-        for name in raw:
-            if name not in defaults:
-                self.problem("E002", name, "is not a setting", did_you_mean(name, defaults))
 
-    def at(self, name: object) -> str:
-        """The path of one setting, as one would write it."""
-        return f"{self.path}[{quote(name)}]"
-
-    def problem(self, id: str, name: object, message: str, hint: str | None = None) -> None:
-        self.problems.append(Problem(id, self.at(name), message, hint))
-
-    def get(
-        self, name: str, expected: str, is_valid: Callable[[Any], bool] = lambda value: True
-    ) -> Any:
-        """A setting, or its default if it is missing or is not what is ``expected``."""
-        value = self.raw.get(name, self.defaults[name])
-        if value == self.defaults[name] or is_valid(value):
-            return value
-        shown = "" if name in ("URL", "CLIENT_OPTIONS") else f", not {value!r}"
-        self.problem("E003", name, f"must be {expected}{shown}")
-        return self.defaults[name]
-
-    def each(self, name: str, expected: str, read_item: Callable[[Any], Any]) -> Iterator[Any]:
-        """The readable items of a setting that is a list."""
-        value = self.get(name, expected, lambda v: isinstance(v, list | tuple))
-        for index, item in enumerate(value):
-            try:
-                yield read_item(item)
-            except InvalidConfig as error:
-                id = "E006" if name == "RULES" else "E003"
-                where = f"{self.at(name)}[{index}]"
-                self.problems.append(Problem(id, where, *error.args))
-
-    def rule(self, window: Any, limit: Any, *names: str) -> RateLimitRule:
-        """A rule of these numbers; what is wrong with them is told at the right name."""
-        fallback = RateLimitRule(self.defaults["WINDOW"], self.defaults["MAX"])
+def _read_default_rule(section: Section) -> RateLimitRule:
+    given = {name: section.raw.get(name, section.defaults[name]) for name in ("WINDOW", "MAX")}
+    for name, value in given.items():
+        # Each is read beside the other's default, so that both can be found wrong.
         try:
-            return read_rule(window, limit)
-        except InvalidConfig as error:
-            wrong = names[0] if "window" in str(error) else names[1]
-            self.problem("E003", wrong, str(error).removeprefix(f"{wrong.lower()} "))
-            return fallback
+            read_rule(**{**RULE_DEFAULT, name.lower(): value})
+        except Wrong as wrong:
+            hint = f"Leave it out for the default, {section.defaults[name]}."
+            section.problem("E003", name, wrong.message.removeprefix(f"{name.lower()} "), hint)
+            given[name] = section.defaults[name]
+    return RateLimitRule(given["WINDOW"], given["MAX"])
 
 
-def read_rule(window: Any, limit: Any) -> RateLimitRule:
-    """A rule that a store can apply; raises ``InvalidConfig`` only."""
+def read_rule(window: Any, max: Any) -> RateLimitRule:
+    """A rule that a store can apply."""
     try:
-        rule = RateLimitRule(window, limit)
+        rule = RateLimitRule(window, max)
         rule.validate()
-    except TypeError as error:
-        raise InvalidConfig(str(error)) from None
-    except InvalidConfig as error:
-        raise InvalidConfig(str(error).removeprefix("rate limit ")) from None
+    except (TypeError, InvalidConfig) as error:
+        raise Wrong(str(error).removeprefix("rate limit "), RULE_HINT) from None
     return rule
 
 
@@ -224,31 +174,30 @@ def _read_entry(raw: Any) -> RuleEntry:
     if isinstance(raw, str) or callable(raw):
         return RuleEntry(Selector(), _read_function(raw))
     if not isinstance(raw, dict):
-        raise InvalidConfig("must be a dictionary or the dotted path of a function")
+        raise Wrong("must be a dictionary or the dotted path of a function", RULE_HINT)
     for name in raw:
         if name not in RULE_KEYS:
-            raise InvalidConfig(f"has the unknown key {quote(name)}", did_you_mean(name, RULE_KEYS))
+            raise Wrong(f"has the unknown key {quote(name)}", did_you_mean(name, RULE_KEYS))
     return RuleEntry(_read_selector(raw), _read_outcome(raw))
 
 
 def _read_selector(raw: dict[str, Any]) -> Selector:
     named = [name for name in SELECTORS if name in raw]
     if len(named) != 1:
-        raise InvalidConfig(f"must have one of {_one_of(SELECTORS)}")
+        raise Wrong(f"must have one of {either(SELECTORS)}", RULE_HINT)
     by, value = named[0], raw[named[0]]
     if not isinstance(value, str) or not value:
-        raise InvalidConfig(f"must have text as its {by!r}, not {value!r}")
+        raise Wrong(f"must have text as its {quote(by)}, not {value!r}", RULE_HINT)
     if by == "path":
         if not value.startswith(("/", "*")):
-            raise InvalidConfig(f'can match no path: {value!r} does not start with "/" or "*"')
+            raise Wrong(f"can match no path with {value!r}", 'Begin it with "/" or "*".')
         value = value.rstrip("/") or "/"
     methods = raw.get("methods")
     if methods is not None:
-        if not isinstance(methods, list | tuple | set | frozenset) or not methods:
-            raise InvalidConfig("must have a list like [\"POST\"] as its 'methods'")
-        if not all(isinstance(method, str) for method in methods):
-            raise InvalidConfig("must have names of HTTP methods as its 'methods'")
-        methods = frozenset(method.upper() for method in methods)
+        is_list = isinstance(methods, list | tuple | set | frozenset)
+        if not is_list or not methods or not all(isinstance(name, str) for name in methods):
+            raise Wrong(f'must have a list as its "methods", not {methods!r}', 'Like ["POST"].')
+        methods = frozenset(name.upper() for name in methods)
     return Selector(by, value, methods)  # type: ignore[arg-type]  # one of SELECTORS
 
 
@@ -260,7 +209,8 @@ def _read_outcome(raw: dict[str, Any]) -> Any:
         return None
     if given == {"rule"}:
         return _read_function(raw["rule"])
-    raise InvalidConfig("must have 'window' and 'max', or 'disabled': True, or 'rule'")
+    message = 'must have "window" and "max", or "disabled": True, or "rule"'
+    raise Wrong(message, RULE_HINT)
 
 
 def _read_function(value: Any) -> Callable[..., Any]:
@@ -268,16 +218,16 @@ def _read_function(value: Any) -> Callable[..., Any]:
         try:
             value = import_string(value)
         except ImportError as error:
-            raise InvalidConfig(f"cannot be imported: {error}") from None
-    if not callable(value):
-        raise InvalidConfig("must be a function (request, current_rule) or its dotted path")
+            raise Wrong(f"cannot be imported: {error}", FUNCTION_HINT) from None
+    if not callable(value) or iscoroutinefunction(value):
+        raise Wrong("must be a plain function, or its dotted path", FUNCTION_HINT)
     function: Callable[..., Any] = value
     return function
 
 
 def _read_header(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        raise InvalidConfig(f'must be the name of a header like "X-Forwarded-For", not {value!r}')
+        raise Wrong(f"must be the name of a header, not {value!r}", 'Like "X-Forwarded-For".')
     name = value.upper().replace("-", "_")
     return name if name.startswith("HTTP_") else f"HTTP_{name}"
 
@@ -289,7 +239,7 @@ def _read_network(value: Any) -> Network:
             return ip_network(value, strict=False)
     except ValueError:
         pass
-    raise InvalidConfig(f'must be an address or a network like "10.0.0.0/8", not {value!r}')
+    raise Wrong(f"must be an address or a network, not {value!r}", 'Like "10.0.0.0/8".')
 
 
 def _is_text(value: Any) -> bool:
@@ -302,19 +252,3 @@ def _is_options(value: Any) -> bool:
 
 def _is_int(low: int, high: int) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
-
-
-def _one_of(names: tuple[str, ...]) -> str:
-    return f"{', '.join(map(quote, names[:-1]))} or {quote(names[-1])}"
-
-
-def quote(name: object) -> str:
-    """Text as settings files have it, in double quotes."""
-    return f'"{name}"' if isinstance(name, str) else repr(name)
-
-
-def did_you_mean(name: Any, known: Any) -> str | None:
-    """A hint for a name that is nearly one of ``known``."""
-    close = difflib.get_close_matches(str(name).upper(), [str(k).upper() for k in known], n=1)
-    found = [k for k in known if close and k.upper() == close[0]]
-    return f"Did you mean {quote(found[0])}?" if found else None

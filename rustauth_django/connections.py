@@ -6,9 +6,12 @@ from typing import Any
 
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.redis import RedisCache
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.connection import ConnectionProxy
+from django_redis.cache import RedisCache as DjangoRedisCache
+from django_redis.client import ShardClient
 from redis import Redis
 
 from .conf import Settings, get_settings
@@ -81,20 +84,24 @@ def build_stores(settings: Settings) -> RustAuthStores:
 
 def client_of_cache(alias: str) -> Redis:
     """A client on the connection pool of a cache; its key prefix and serializer play no part."""
+    client: Any = None
     try:
         cache = caches[alias]
+        if isinstance(cache, RedisCache):
+            client = cache._cache.get_client(write=True)
+        elif isinstance(cache, DjangoRedisCache) and not isinstance(cache.client, ShardClient):
+            client = cache.client.get_client(write=True)
     except InvalidCacheBackendError:
         raise InvalidConfig(f"there is no cache {alias!r} in CACHES") from None
-    if isinstance(cache, RedisCache):
-        client: Any = cache._cache.get_client(write=True)
-    else:
-        get_client = getattr(getattr(cache, "client", None), "get_client", None)
-        if get_client is None:
-            raise InvalidConfig(
-                f"the cache {alias!r} is neither django_redis.cache.RedisCache nor"
-                " django.core.cache.backends.redis.RedisCache"
-            )
-        client = get_client(write=True)
+    except (ImproperlyConfigured, ValueError, TypeError) as error:
+        # What a parser of URLs says may quote a part of the password.
+        told = f": {error}" if isinstance(error, ImproperlyConfigured) else ""
+        raise InvalidConfig(f"the cache {alias!r} cannot be opened{told}") from None
+    if not isinstance(client, Redis):
+        raise InvalidConfig(
+            f"the cache {alias!r} is neither a django_redis.cache.RedisCache nor a"
+            " django.core.cache.backends.redis.RedisCache on one server"
+        )
     return Redis(connection_pool=client.connection_pool)
 
 

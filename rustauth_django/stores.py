@@ -90,6 +90,8 @@ class RustAuthStores:
         Without ``async_client`` the async twins use clients of their own, made after
         ``client``, one for each event loop; with it, that one, on the caller's loop.
         """
+        if not isinstance(client, Redis):
+            raise TypeError(f"client must be a redis.Redis, not {type(client).__name__}")
         backend = RedisBackend(client, async_client)
         return cls(backend, key_prefix=key_prefix, scan_count=scan_count)
 

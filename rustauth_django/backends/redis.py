@@ -4,6 +4,7 @@ Most plans are one command. The scripts are sent by hash, and by text only to a 
 that does not know them yet.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
@@ -266,8 +267,9 @@ def translate(operation: Operation[Any], error: Exception) -> BackendError:
     """The app's own error for one of redis-py's or the network's."""
     if isinstance(error, UnicodeDecodeError):
         return BackendError(operation.label, "the value is not UTF-8")
-    # Servers quote the arguments of commands that they do not know.
-    reason = str(error).split(", with args", 1)[0] or type(error).__name__
+    # Servers quote the arguments of commands that they do not know; the sentinel client
+    # prints whole objects.
+    reason = re.split(r", with args|\W+<redis\.", str(error))[0] or type(error).__name__
     refused = isinstance(error, AuthenticationError | AuthorizationError)
     away = isinstance(error, UNAVAILABLE) and not refused
     if away or any(word in reason for word in UNAVAILABLE_WORDS):
