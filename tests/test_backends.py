@@ -154,6 +154,15 @@ def test_defaults_fit_a_request_path() -> None:
     assert twin(client).connection_pool.connection_kwargs["socket_timeout"] == 2
 
 
+def settles(raw: redis.Redis, connections: int) -> bool:
+    """Does the server come to have that many? It needs a moment to see that one is gone."""
+    deadline = time.monotonic() + 2
+    while len(raw.client_list()) != connections:
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def test_stores_share_one_connection(one_server: Server, prefix: str) -> None:
     """CFG-02: one pool for both stores, closed with them."""
     with redis.Redis(port=one_server.port) as raw:
@@ -161,8 +170,8 @@ def test_stores_share_one_connection(one_server: Server, prefix: str) -> None:
         with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:
             stores.secondary_storage.set("key", "value", 60)
             stores.rate_limit_store.consume("key", RULE)
-            assert len(raw.client_list()) == before + 1
-        assert len(raw.client_list()) == before
+            assert settles(raw, before + 1)
+        assert settles(raw, before)
 
 
 async def test_async_stores_give_their_connections_back(one_server: Server, prefix: str) -> None:
@@ -171,8 +180,8 @@ async def test_async_stores_give_their_connections_back(one_server: Server, pref
         before = len(raw.client_list())
         async with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:
             await stores.secondary_storage.aset("key", "value", 60)
-            assert len(raw.client_list()) == before + 1
-        assert len(raw.client_list()) == before
+            assert settles(raw, before + 1)
+        assert settles(raw, before)
 
 
 def test_a_callers_client_stays_open(one_server: Server, prefix: str) -> None:
@@ -211,8 +220,8 @@ def test_loops_come_and_go(one_server: Server, prefix: str) -> None:
             assert len(asyncio.run(stores.secondary_storage.alist_keys())) == i + 1
         with asyncio.Runner() as runner:
             runner.run(stores.secondary_storage.aget("key"))
-            assert len(raw.client_list()) == before + 1
-        assert len(raw.client_list()) == before
+            assert settles(raw, before + 1)
+        assert settles(raw, before)
         assert not stores.backend._loops._clients  # type: ignore[attr-defined]
 
 
