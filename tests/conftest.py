@@ -1,6 +1,7 @@
 """Backends times faces: every contract test runs on all of them."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -13,6 +14,10 @@ from rustauth_django.backends.memory import MemoryBackend
 
 from .faces import Face
 from .servers import BINARIES, Server
+
+# A shell that starts pytest in the background has it ignore Ctrl-C, and with it all that it
+# starts; the commands under test should meet it as they would on a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -351,13 +351,18 @@ def test_a_client_of_another_kind_is_refused() -> None:
 
 
 @pytest.fixture
-def faced(request: pytest.FixtureRequest, runner: asyncio.Runner | None) -> Any:
-    """Both stores of some stores, with each face."""
+def faced(runner: asyncio.Runner | None) -> Iterator[Callable[[RustAuthStores], tuple[Face, Face]]]:
+    """Both stores of some stores, with each face; closed as that face is closed."""
+    opened: list[RustAuthStores] = []
 
     def of(stores: RustAuthStores) -> tuple[Face, Face]:
+        opened.append(stores)
         return Face(stores.secondary_storage, runner), Face(stores.rate_limit_store, runner)
 
-    return of
+    yield of
+    if runner:
+        for stores in opened:
+            runner.run(stores.aclose())
 
 
 def test_no_server_is_unavailable(dead_url: str, faced: Any) -> None:
