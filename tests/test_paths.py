@@ -33,7 +33,7 @@ from rustauth_django.paths import literal_route, matches, normalize_path
     ],
 )
 def test_normal_paths(url: str, base: str, path: str) -> None:
-    """PATH-01, PATH-02 and PORT-09: on the decoded path, as Django routes it."""
+    """PATH-01, PATH-02, PATH-03 and PORT-09: on the decoded path, as Django routes it."""
     assert normalize_path(unquote(urlsplit(url).path), base) == path
 
 

@@ -147,7 +147,7 @@ def test_the_boundary_counts_into_the_window(limits: Face) -> None:
 
 
 def test_refusals_change_nothing(limits: Face) -> None:
-    """RL-10, RL-12: a client that hammers is let in when one that waits would be."""
+    """RL-10, RL-12, RL-27: a client that hammers is let in when one that waits would be."""
     rule = RateLimitRule(window=1, max=1)
     limits.consume("key", rule, T)
     for ms in range(0, 1_001, 100):

@@ -60,7 +60,7 @@ def test_a_value_expires(storage: Face) -> None:
 
 
 def test_ttl_zero_means_expired_already(storage: Face) -> None:
-    """ST-04: set with ttl 0 removes what is there and stores nothing."""
+    """ST-04, ST-37: set with ttl 0 removes what is there and stores nothing."""
     storage.set("ttl-zero", "stale", 60)
     storage.set("ttl-zero", "value", 0)
     assert storage.get("ttl-zero") is None
@@ -70,7 +70,7 @@ def test_ttl_zero_means_expired_already(storage: Face) -> None:
 
 @pytest.mark.parametrize("ttl", [2**63, 2**63 - 1, 10**18, 9_223_372_036_854_776, float("inf")])
 def test_a_ttl_that_no_server_holds_is_refused(storage: Face, ttl: float) -> None:
-    """ST-05: before any I/O, for every way to set; the old value stays."""
+    """ST-05, ST-41: before any I/O, for every way to set; the old value stays."""
     storage.set("key", "old", 60)
     for name, args in [
         ("set", ("key", "new")),
@@ -158,7 +158,7 @@ def test_set_if_not_exists_stores_only_once(storage: Face) -> None:
 def test_set_if_not_exists_has_one_winner(
     stores: RustAuthStores, runner: asyncio.Runner | None
 ) -> None:
-    """ST-09: of many at once, exactly one."""
+    """ST-09, ST-40: of many at once, exactly one, in memory too."""
     calls = [("set_if_not_exists", "key", str(i), 60) for i in range(16)]
     won = race(stores, runner, *calls)
     assert won.count(True) == 1

@@ -240,7 +240,7 @@ def test_scripts_are_loaded_again_when_lost(
 
 
 def test_scripts_use_commands_of_today() -> None:
-    """CMD-10: HSET, never the deprecated HMSET; one key each, so that they run on a cluster."""
+    """CMD-10, KEY-11: HSET, never the deprecated HMSET; one key each, as a cluster wants it."""
     for script in (rustauth.SCRIPT, COMPARE_AND_SET, DELETE_IF_VALUE):
         assert "HMSET" not in script.text
         assert "KEYS[2]" not in script.text

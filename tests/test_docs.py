@@ -1,0 +1,167 @@
+"""The documents say what is there, all of it."""
+
+import ast
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from django.core.management import load_command_class
+
+import rustauth_django
+from rustauth_django import RateLimitRule, RustAuthStores
+from rustauth_django.conf import DEFAULTS, RATE_LIMIT_DEFAULTS
+from rustauth_django.operations import Describe
+from rustauth_django.rules import RESET_VIEWS, SIGN_IN_VIEWS
+
+from .servers import BINARIES, Server
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+COMMANDS = [path.stem for path in (ROOT / "rustauth_django/management/commands").glob("rust*.py")]
+
+
+@pytest.mark.parametrize("name", [*DEFAULTS, *RATE_LIMIT_DEFAULTS])
+def test_every_setting_has_a_paragraph(name: str) -> None:
+    """In docs/settings.md under a heading, and a line in the README."""
+    headings = [line for line in DOCS["settings.md"].splitlines() if line.startswith("#")]
+    assert any(re.search(rf"\b{name}\b", heading) for heading in headings)
+    assert f'"{name}"' in README
+
+
+def test_the_readme_has_the_defaults() -> None:
+    """The dictionary shown is the one that holds without any setting."""
+    code = README.partition("## Settings")[2].partition("```python\nRUSTAUTH = ")[2]
+    shown = ast.literal_eval(code.partition("```")[0])
+    assert shown == {**DEFAULTS, "RATE_LIMIT": RATE_LIMIT_DEFAULTS}
+    assert list(shown) == list(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_documented(name: str) -> None:
+    """In docs/commands.md."""
+    section = DOCS["commands.md"].partition(f"## `{name}`")[2].partition("\n## ")[0]
+    assert section
+    parser = load_command_class("rustauth_django", name).create_parser("manage.py", name)
+    common = load_command_class("django.core", "check").create_parser("manage.py", "check")
+    usual = {option for action in common._actions for option in action.option_strings}
+    for action in parser._actions:
+        if action.option_strings and not usual & set(action.option_strings):
+            assert action.option_strings[0] in section
+
+
+def test_every_check_is_documented() -> None:
+    """By its id."""
+    source = "".join(path.read_text() for path in (ROOT / "rustauth_django").glob("*.py"))
+    ids = set(re.findall(r'"(?:rustauth_django\.)?([EW]\d{3})"', source))
+    assert len(ids) >= 11
+    for id in ids:
+        assert f"`rustauth_django.{id}`" in DOCS["settings.md"]
+
+
+def test_every_public_name_is_documented() -> None:
+    """Somewhere a reader finds it."""
+    everything = README + "".join(DOCS.values())
+    for name in rustauth_django.__all__:
+        assert re.search(rf"\b{name}\b", everything), name
+    for name in ("rate_limit_exempt", "RateLimitMiddleware", "request.rate_limit"):
+        assert name in everything
+    for name in SIGN_IN_VIEWS | RESET_VIEWS:
+        assert f"`{name}`" in DOCS["rate-limits.md"]
+
+
+def test_links_lead_somewhere() -> None:
+    """To files that exist and headings that they have."""
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+            if target.startswith("http"):
+                continue
+            name, _, anchor = target.partition("#")
+            linked = path.parent / name if name else path
+            assert linked.exists(), f"{path.name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+                assert anchor in [
+                    re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+                    for heading in headings
+                ], f"{path.name}: {target}"
+
+
+def cases(group: str, count: int) -> Iterable[str]:
+    return (f"{group}-{number:02}" for number in range(1, count + 1))
+
+
+CONTRACT = {"KEY": 11, "ST": 48, "RL": 48, "PATH": 5, "MW": 35, "IP": 21, "CFG": 12}
+
+
+def test_every_case_of_the_contract_has_a_test_or_a_reason() -> None:
+    """A number in a test's docstring, or in the table of docs/architecture.md."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    told = _expand(tests) | _expand(DOCS["architecture.md"])
+    missing = [
+        case for group in CONTRACT for case in cases(group, CONTRACT[group]) if case not in told
+    ]
+    assert missing == []
+
+
+def _expand(text: str) -> set[str]:
+    """Case numbers, with ranges ("RL-01 to RL-06") spelled out."""
+    found = set(re.findall(r"\b[A-Z]+-\d\d\b", text))
+    for group, first, last in re.findall(r"\b([A-Z]+)-(\d\d) to [A-Z]+-(\d\d)\b", text):
+        found |= {f"{group}-{number:02}" for number in range(int(first), int(last) + 1)}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda p: p.name)
+def test_tests_say_what_holds(path: Path) -> None:
+    """Each in its docstring."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
+            "test_"
+        ):
+            assert ast.get_docstring(node), node.name
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_the_documented_user_can_do_its_work(name: str) -> None:
+    """Everything the app asks of a server, and not one command more than that."""
+    line = DOCS["operations.md"].partition("ACL SETUSER ")[2].partition("\n")[0]
+    user, *words = line.replace(">PASSWORD", ">sesame").split()
+    with Server(name) as server, redis.Redis.from_url(server.url) as raw:
+        known = {word for word in words if _is_known(raw, word)}
+        raw.execute_command("ACL", "SETUSER", user, *[word for word in words if word in known])
+        url = server.url.replace("redis://", "redis://django:sesame@")
+        with RustAuthStores.from_url(url) as stores:
+            storage, limits = stores.secondary_storage, stores.rate_limit_store
+            storage.set("key", "value", 60)
+            storage.set_if_not_exists("key", "value")
+            storage.set_if_exists("key", "value", 60)
+            assert storage.compare_and_set("key", "value", "new")
+            assert storage.get("key") == "new"
+            assert storage.ttl("key") is None
+            assert storage.list_keys() == ["key"]
+            assert storage.delete_if_value("key", "new")
+            assert storage.take("key") is None
+            storage.delete("key")
+            assert limits.consume("key", RateLimitRule(60, 1)).permitted
+            assert not limits.consume("key", RateLimitRule(60, 1)).permitted
+            assert limits.clear() == 1
+            assert storage.clear() == 0
+            assert stores.backend.run(Describe()).version
+        with redis.Redis.from_url(url) as client:
+            for command in (["FLUSHALL"], ["KEYS", "*"], ["CONFIG", "GET", "*"], ["GET", "other"]):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*command)
+
+
+def _is_known(raw: Any, word: str) -> bool:
+    """Servers refuse rules for commands that came after them."""
+    try:
+        raw.execute_command("ACL", "SETUSER", "probe", word)
+    except redis.ResponseError:
+        assert word == "+client|setinfo"
+        return False
+    return True
