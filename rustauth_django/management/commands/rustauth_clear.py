@@ -31,24 +31,24 @@ class Command(StoresCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         stores = self.stores
         if options["rate_limits"]:
-            keys, what = stores.rate_limit_store.keyspace, "rate limits"
+            keys, what = stores.rate_limit_store.keyspace, "rate limit"
         else:
-            keys, what = stores.secondary_storage.keyspace, "stored values"
-        where = f"{what} under {keys.root!r} at {stores.backend.location}"
+            keys, what = stores.secondary_storage.keyspace, "stored value"
+        where = f"under {keys.root!r} at {stores.backend.location}"
         if options["dry_run"]:
+            verb = "Would remove"
             found = (len(page) for page in pages(stores.backend, keys.first_page()))
-            self.stdout.write(f"Would remove {self.total('Found', found):,} {where}.")
-            return
-        if options["interactive"]:
-            self.confirm(where)
-        removed = clear_pages(stores.backend, keys.first_page())
-        self.stdout.write(f"Removed {self.total('Removed', removed):,} {where}.")
+            total = self.total("Found", found)
+        else:
+            if options["interactive"]:
+                self.confirm(f"all {what}s {where}")
+            verb = "Removed"
+            total = self.total(verb, clear_pages(stores.backend, keys.first_page()))
+        self.stdout.write(f"{verb} {total:,} {what}{'' if total == 1 else 's'} {where}.")
 
     def confirm(self, what: str) -> None:
         try:
-            answer = input(
-                f"This removes all {what}.\nType 'yes' to go on, anything else to cancel: "
-            )
+            answer = input(f"This removes {what}.\nType 'yes' to go on, anything else to cancel: ")
         except (EOFError, KeyboardInterrupt):
             answer = ""
             self.stdout.write("")
