@@ -3,7 +3,8 @@
 Errors: E001 RUSTAUTH is no dictionary, E002 unknown name, E003 wrong value, E004
 settings that exclude each other, E005 the backend cannot be opened, E006 a wrong rule.
 Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
-W004 limiter off, W005 every proxy trusted.
+W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
+W007 a cache whose connections wait for long.
 """
 
 from typing import Any
@@ -14,9 +15,12 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.module_loading import import_string
 
 from .conf import middleware_paths, read
-from .connections import build_stores
+from .connections import build_stores, client_of_cache
 from .exceptions import InvalidConfig
 from .middleware import RateLimitMiddleware
+from .paths import matches, normalize_path
+from .rates import RateLimitRule
+from .rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
 
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
 
@@ -42,33 +46,77 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     if problems:
         return []
     warnings: list[CheckMessage] = []
+
+    def warn(id: str, message: str, hint: str) -> None:
+        warnings.append(checks.Warning(message, hint=hint, id=f"rustauth_django.{id}"))
+
     if settings.cache is None and settings.url.startswith("memory://"):
-        warnings.append(
-            checks.Warning(
-                'RUSTAUTH["URL"] is not set: each process keeps its own state in memory.',
-                hint='Set it to "redis://HOST:6379/0", or set RUSTAUTH["CACHE"].',
-                id="rustauth_django.W001",
-            )
+        warn(
+            "W001",
+            'RUSTAUTH["URL"] is not set: each process keeps its own state in memory.',
+            'Set it to "redis://HOST:6379/0", or set RUSTAUTH["CACHE"].',
         )
     warnings += _check_middleware()
     if not settings.rate_limit.enabled:
-        warnings.append(
-            checks.Warning(
-                'RUSTAUTH["RATE_LIMIT"]["ENABLED"] is off: no request is limited.',
-                hint="Set it to True, or to None for on unless DEBUG.",
-                id="rustauth_django.W004",
-            )
+        warn(
+            "W004",
+            'RUSTAUTH["RATE_LIMIT"]["ENABLED"] is off: no request is limited.',
+            "Set it to True, or to None for on unless DEBUG.",
         )
-    if any(network.prefixlen == 0 for network in settings.rate_limit.addresses.trusted_proxies):
-        warnings.append(
-            checks.Warning(
-                'RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXIES"] trusts every address: no client is'
-                " ever found in a forwarded header.",
-                hint="List the networks of your own proxies only.",
-                id="rustauth_django.W005",
+    addresses = settings.rate_limit.addresses
+    if any(network.prefixlen == 0 for network in addresses.trusted_proxies):
+        warn(
+            "W005",
+            'RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXIES"] trusts every address: no client is'
+            " ever found in a forwarded header.",
+            "List the networks of your own proxies only.",
+        )
+    for index, entry in enumerate(settings.rate_limit.rules.entries):
+        if swallows_sign_in(entry, settings.rate_limit.rules.base_path):
+            warn(
+                "W006",
+                f'RUSTAUTH["RATE_LIMIT"]["RULES"][{index}] takes the place of the strict limits'
+                " on sign-in paths.",
+                "Make its path narrower, or put a rule for the sign-in paths before it.",
             )
+            break
+    if settings.cache is not None and not is_quick(settings.cache):
+        warn(
+            "W007",
+            f"The connections of the cache {settings.cache!r} wait for longer than a second"
+            " when the server hangs, and each request with them.",
+            "Set SOCKET_TIMEOUT (django-redis) or socket_timeout in its OPTIONS, to 0.5 or so.",
         )
     return warnings
+
+
+def swallows_sign_in(entry: RuleEntry, base_path: str) -> bool:
+    """Does a broad rule quietly loosen what RustAuth holds strict (QUIRK-28)?"""
+    selector, rule = entry.selector, entry.rule
+    fixed, star, _ = selector.value.partition("*")
+    is_meant = any(strict_path_limit(normalize_path(fixed, base)) for base in ("/", base_path))
+    if selector.by != "path" or not star or is_meant:
+        return False
+    if selector.methods is not None and "POST" not in selector.methods:
+        return False
+    if isinstance(rule, RateLimitRule):
+        if rule.max * STRICT_SIGN_IN.window_ms <= STRICT_SIGN_IN.max * rule.window_ms:
+            return False
+    elif rule is not None:
+        return False  # a function sees the strict rule, and knows
+    path = SIGN_IN_PREFIXES[0]
+    return any(
+        matches(selector.value, f"{base}{path}/email") for base in ("", base_path.rstrip("/"))
+    )
+
+
+def is_quick(alias: str) -> bool:
+    """Do a cache's connections give up within a second?"""
+    try:
+        timeout = client_of_cache(alias).connection_pool.connection_kwargs.get("socket_timeout")
+    except InvalidConfig:
+        return True  # E005 says more.
+    return timeout is not None and timeout <= 1
 
 
 def _check_middleware() -> list[CheckMessage]:

@@ -7,11 +7,9 @@ The whole dictionary is read even if the first line of it is wrong, so that
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_network
-from threading import Lock
+from ipaddress import IPv6Address, ip_network
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
@@ -66,19 +64,18 @@ class Settings:
 
 
 _current: Settings | None = None
-_lock = Lock()
 
 
 def get_settings() -> Settings:
     """The settings in force. Raises ``InvalidConfig`` with everything that is wrong."""
     global _current
-    with _lock:
-        if _current is None:
-            value, problems = read()
-            if problems:
-                raise InvalidConfig("\n".join(map(str, problems)))
-            _current = value
-        return _current
+    current = _current
+    if current is None:
+        current, problems = read()
+        if problems:
+            raise InvalidConfig("\n".join(map(str, problems)))
+        _current = current
+    return current
 
 
 @receiver(setting_changed)
@@ -86,8 +83,7 @@ def forget_settings(*, setting: str, **kwargs: Any) -> None:
     """Read anew after ``override_settings``."""
     global _current
     if setting in ("RUSTAUTH", "DEBUG"):
-        with _lock:
-            _current = None
+        _current = None
 
 
 def middleware_paths() -> list[str]:
@@ -192,6 +188,8 @@ def _read_selector(raw: dict[str, Any]) -> Selector:
         if not value.startswith(("/", "*")):
             raise Wrong(f"can match no path with {value!r}", 'Begin it with "/" or "*".')
         value = value.rstrip("/") or "/"
+    if by == "route":
+        value = value.removeprefix("/")
     methods = raw.get("methods")
     if methods is not None:
         is_list = isinstance(methods, list | tuple | set | frozenset)
@@ -217,10 +215,11 @@ def _read_function(value: Any) -> Callable[..., Any]:
     if isinstance(value, str):
         try:
             value = import_string(value)
-        except ImportError as error:
-            raise Wrong(f"cannot be imported: {error}", FUNCTION_HINT) from None
-    if not callable(value) or iscoroutinefunction(value):
-        raise Wrong("must be a plain function, or its dotted path", FUNCTION_HINT)
+        except Exception as error:  # noqa: BLE001  # whatever the site's module does
+            text = f"cannot be imported: {type(error).__name__}: {error}"
+            raise Wrong(text, FUNCTION_HINT) from None
+    if not callable(value) or isinstance(value, type):
+        raise Wrong("must be a function, or its dotted path", FUNCTION_HINT)
     function: Callable[..., Any] = value
     return function
 
@@ -229,6 +228,9 @@ def _read_header(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", value):
         raise Wrong(f"must be the name of a header, not {value!r}", 'Like "X-Forwarded-For".')
     name = value.upper().replace("-", "_")
+    if name == "REMOTE_ADDR":
+        # As a header it would be the client's own invention.
+        raise Wrong("must not be REMOTE_ADDR, which is no header", "Leave IP_HEADERS out.")
     return name if name.startswith("HTTP_") else f"HTTP_{name}"
 
 
@@ -236,14 +238,19 @@ def _read_network(value: Any) -> Network:
     try:
         # IP-12: plain addresses and prefix lengths, nothing that ipaddress guesses at.
         if isinstance(value, str) and re.fullmatch(r"[0-9A-Fa-f.:]+(/[0-9]+)?", value):
-            return ip_network(value, strict=False)
+            network = ip_network(value, strict=False)
+            mapped = network.network_address
+            if isinstance(mapped, IPv6Address) and mapped.ipv4_mapped and network.prefixlen >= 96:
+                return ip_network((mapped.ipv4_mapped, network.prefixlen - 96))
+            return network
     except ValueError:
         pass
     raise Wrong(f"must be an address or a network, not {value!r}", 'Like "10.0.0.0/8".')
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+    is_encodable = isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
+    return is_encodable and bool(value)
 
 
 def _is_options(value: Any) -> bool:

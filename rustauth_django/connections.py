@@ -46,12 +46,12 @@ def _wiring() -> Wiring:
     global _current
     wiring = _current
     if wiring is None:
+        # Not under the lock: settings name modules of the site's, which may use us.
+        settings = get_settings()
+        stores = build_stores(settings)
+        built = Wiring(stores, Guard(settings.rate_limit, stores))
         with _lock:
-            if _current is None:
-                settings = get_settings()
-                stores = build_stores(settings)
-                _current = Wiring(stores, Guard(settings.rate_limit, stores.rate_limit_store))
-            wiring = _current
+            wiring = _current = _current or built
     return wiring
 
 
@@ -92,6 +92,8 @@ def client_of_cache(alias: str) -> Redis:
         elif isinstance(cache, DjangoRedisCache) and not isinstance(cache.client, ShardClient):
             client = cache.client.get_client(write=True)
     except InvalidCacheBackendError:
+        if "://" in alias:  # and, it may be, a password
+            raise InvalidConfig('that is a URL; set it as RUSTAUTH["URL"]') from None
         raise InvalidConfig(f"there is no cache {alias!r} in CACHES") from None
     except (ImproperlyConfigured, ValueError, TypeError) as error:
         # What a parser of URLs says may quote a part of the password.

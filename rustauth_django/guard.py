@@ -1,6 +1,8 @@
-"""The steps that every edge shares: ``before`` a view and ``after`` it."""
+"""The steps that every edge shares: ``check`` before a view, ``after`` it."""
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -9,19 +11,22 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from .backends.memory import MemoryBackend
 from .client_ip import ClientAddresses
 from .durations import ceil_seconds
-from .exceptions import BackendError
+from .exceptions import BackendError, BackendUnavailable
 from .headers import limit_headers
 from .operations import Consume, Operation
-from .plans import Plan
-from .ratelimit import RateLimitStore
+from .plans import Call, Plan, adrive, drive
 from .rates import RateLimitDecision
 from .responses import too_many_requests
 from .rules import Limit, RuleSet
+from .stores import RustAuthStores
 
 logger = logging.getLogger("rustauth_django")
 
 MissingIP: TypeAlias = Literal["deny", "shared-bucket", "allow"]
-Steps: TypeAlias = Plan[Operation[Any], HttpResponse | None]
+Step: TypeAlias = Operation[Any] | Call
+
+# How many seconds a server that failed is left alone.
+PAUSE = 1.0
 
 HEADERS_ATTRIBUTE = "_rate_limit_headers"
 
@@ -42,26 +47,53 @@ class Guard:
 
     While the server is away, requests are counted in this process, by the same rules:
     the limits hold for each process instead of for the whole site, and nobody is let
-    through or locked out for a reason of ours.
+    through or locked out for a reason of ours. ``clock`` returns seconds that only grow.
     """
 
-    def __init__(self, options: GuardOptions, store: RateLimitStore) -> None:
+    def __init__(
+        self,
+        options: GuardOptions,
+        stores: RustAuthStores,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._options = options
-        self._store = store
+        self._stores = stores
+        self._clock = clock
         self._stand_in = MemoryBackend()
         self._is_standing_in = False
+        self._ask_again_at = 0.0
         self._warned_of_missing_ip = False
 
-    def before(self, request: HttpRequest, view: Any) -> Steps:
+    def check(self, request: HttpRequest, view: Any) -> HttpResponse | None:
         """Count a request that is about to reach ``view``; the 429, if it must not.
 
-        The decision is left on ``request.rate_limit``. Rules come before addresses, so
-        that a path without a limit is never refused for a missing address (MW-26).
+        The decision is left on ``request.rate_limit``.
         """
+        return drive(self._before(request, view), self._perform)
+
+    async def acheck(self, request: HttpRequest, view: Any) -> HttpResponse | None:
+        return await adrive(self._before(request, view), self._aperform)
+
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> None:
+        """Tell of the limit that was checked, whatever became of the request."""
+        for name, value in getattr(request, HEADERS_ATTRIBUTE, {}).items():
+            response.headers[name] = value
+
+    def _perform(self, step: Step) -> Any:
+        return step.run() if isinstance(step, Call) else self._stores.backend.run(step)
+
+    async def _aperform(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return await step.arun()
+        return await self._stores.backend.arun(step)
+
+    def _before(self, request: HttpRequest, view: Any) -> Plan[Step, HttpResponse | None]:
+        # Rules come before addresses, so that a path without a limit is never refused
+        # for a missing address (MW-26).
         options = self._options
         if not options.enabled or getattr(view, "rate_limit_exempt", False):
             return None
-        limit = options.rules.resolve(request)
+        limit = yield from options.rules.resolve(request)
         if limit is None or not options.track_ip:
             return None
         address = options.addresses.resolve(request.META)
@@ -73,18 +105,21 @@ class Guard:
                 return _conclude(request, limit, refuse(limit))
             address = "missing-ip"
         bucket = f"{address}|{limit.bucket}"
-        decision = yield from self._consume(self._store.consumption(bucket, limit.rule))
-        return _conclude(request, limit, decision)
+        operation = self._stores.rate_limit_store.consumption(bucket, limit.rule)
+        return _conclude(request, limit, (yield from self._consume(operation)))
 
-    def after(self, request: HttpRequest, response: HttpResponseBase) -> None:
-        """Tell of the limit that was checked, whatever became of the request."""
-        for name, value in getattr(request, HEADERS_ATTRIBUTE, {}).items():
-            response.headers[name] = value
-
-    def _consume(self, operation: Consume) -> Plan[Operation[Any], RateLimitDecision]:
+    def _consume(self, operation: Consume) -> Plan[Step, RateLimitDecision]:
+        if self._is_standing_in:
+            if self._clock() < self._ask_again_at:
+                return self._stand_in.run(operation)
+            # One request asks; those that come meanwhile do not wait with it.
+            self._ask_again_at = self._clock() + PAUSE
         try:
             decision: RateLimitDecision = yield operation
         except BackendError as error:
+            # A server that answers, if only with an error, costs nobody a time-out.
+            pause = PAUSE if isinstance(error, BackendUnavailable) else 0
+            self._ask_again_at = self._clock() + pause
             if not self._is_standing_in:
                 self._is_standing_in = True
                 logger.warning(

@@ -25,7 +25,7 @@ class Keyspace:
     scan_count: int
 
     def __post_init__(self) -> None:
-        require_text(self.prefix, "key_prefix")
+        plain_text(self.prefix, "key_prefix")
         if isinstance(self.scan_count, bool) or not isinstance(self.scan_count, int):
             raise TypeError(f"scan_count must be an int, not {type(self.scan_count).__name__}")
 
@@ -38,8 +38,7 @@ class Keyspace:
 
     def physical(self, key: str) -> str:
         """The name under which the server knows ``key``."""
-        require_text(key, "key", errors="surrogateescape")
-        return self.root + key
+        return self.root + plain_text(key, "key", errors="surrogateescape")
 
     def logical(self, physical: str) -> str:
         """The name under which callers know a physical key."""
@@ -88,9 +87,13 @@ async def aclear_pages(backend: Backend, first: Scan) -> AsyncIterator[int]:
         yield await backend.arun(Unlink(tuple(keys))) if keys else 0
 
 
-def require_text(value: str, name: str, errors: str = "strict") -> None:
-    """Raise ``TypeError`` unless ``value`` is a str, ``ValueError`` if UTF-8 cannot hold it."""
+def plain_text(value: str, name: str, errors: str = "strict") -> str:
+    """``value`` as a plain str, whatever subclass it was.
+
+    Raises ``TypeError`` if it is none, ``ValueError`` if UTF-8 cannot hold it.
+    """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not value.isascii():
         value.encode("utf-8", errors)
+    return str.__str__(value)

@@ -6,8 +6,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
-from .connections import get_guard, get_stores
-from .plans import adrive, drive
+from .connections import get_guard
 
 
 class RateLimitMiddleware:
@@ -47,9 +46,9 @@ class RateLimitMiddleware:
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
-        return drive(get_guard().before(request, view), get_stores().backend.run)
+        return get_guard().check(request, view)
 
     async def aprocess_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
-        return await adrive(get_guard().before(request, view), get_stores().backend.arun)
+        return await get_guard().acheck(request, view)

@@ -17,17 +17,21 @@ class Operation(Generic[T_co]):
     """One atomic step on the server, answered with a ``T_co``."""
 
     __slots__ = ()
-    label: ClassVar[str] = ""
+    label: ClassVar[str] = "nothing"
+
+    def __repr__(self) -> str:
+        # Keys and values may be secrets, and tracebacks print what is at hand.
+        return f"<{type(self).__name__}: {self.label}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Known(Operation[T_co]):
     """An answer that needs no server."""
 
     answer: T_co
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Get(Operation[str | None]):
     """The value at ``key``."""
 
@@ -35,7 +39,7 @@ class Get(Operation[str | None]):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Set(Operation[bool]):
     """Store a value; ``only_if`` the key is "absent" or "present". Was it stored?"""
 
@@ -46,7 +50,7 @@ class Set(Operation[bool]):
     only_if: Literal["absent", "present"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Delete(Operation[bool]):
     """Remove ``key``. Was it there?"""
 
@@ -54,7 +58,7 @@ class Delete(Operation[bool]):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Take(Operation[str | None]):
     """The value at ``key``, removed in the same step."""
 
@@ -62,7 +66,7 @@ class Take(Operation[str | None]):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CompareAndSet(Operation[bool]):
     """Store ``value`` if the key holds ``expected``; None means that it is absent."""
 
@@ -73,7 +77,7 @@ class CompareAndSet(Operation[bool]):
     ttl_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DeleteIfValue(Operation[bool]):
     """Remove ``key`` if it holds ``expected``."""
 
@@ -82,7 +86,7 @@ class DeleteIfValue(Operation[bool]):
     expected: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TimeToLive(Operation[int | None]):
     """Milliseconds that ``key`` has left; None when it is absent or does not expire."""
 
@@ -97,7 +101,7 @@ class Page(NamedTuple):
     keys: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Scan(Operation[Page]):
     """The next page of the keys that start with ``prefix``, about ``count`` of them."""
 
@@ -107,7 +111,7 @@ class Scan(Operation[Page]):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Unlink(Operation[int]):
     """Remove ``keys``; the memory is given back later. How many were there?"""
 
@@ -115,7 +119,7 @@ class Unlink(Operation[int]):
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Consume(Operation[RateLimitDecision]):
     """Count one request against the bucket at ``key``.
 
@@ -137,7 +141,7 @@ class ServerInfo(NamedTuple):
     eviction_policy: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Describe(Operation[ServerInfo]):
     """Who is there."""
 

@@ -29,15 +29,24 @@ def base(base_path: str) -> str:
     return f"/{trimmed}" if trimmed else ""
 
 
-@lru_cache(maxsize=1024)
-def literal_route(route: str) -> str:
-    """The one path that a route without parameters stands for.
+def is_literal(route: str, path: str) -> bool:
+    """Does this route stand for ``path`` and for no other?
 
-    ``path()`` routes are that path already; of a regular expression the anchors go and
-    escaped characters stand for themselves. For a route with parameters this is some
-    text that no path of its own equals.
+    A ``path()`` without parameters does, and a regular expression that is anchored at its
+    end and has nothing special in it.
     """
-    return "/" + re.sub(r"[\^$]|\\Z|\\(\W)", lambda found: found[1] or "", route)
+    return path == f"/{route}" or path == _literal_regex(route)
+
+
+@lru_cache(maxsize=1024)
+def _literal_regex(route: str) -> str | None:
+    body = re.sub(r"(\$|\\Z)$", "", route)
+    if body == route:
+        return None
+    tokens = re.findall(r"\\(\W)|([.*+?{}\[\]()|$\\])|\^|(.)", body)
+    if any(special for _, special, _ in tokens):
+        return None
+    return "/" + "".join(escaped or plain for escaped, _, plain in tokens)
 
 
 def matches(pattern: str, path: str) -> bool:

@@ -7,11 +7,33 @@ may catch it like any other exception.
 """
 
 from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 
 S = TypeVar("S")
 T = TypeVar("T")
 Plan: TypeAlias = Generator[S, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A step that calls a function of somebody else's, of either kind.
+
+    In the other face's world it costs a thread or a loop, as everywhere in Django.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def run(self) -> Any:
+        is_async = iscoroutinefunction(self.function)
+        return (async_to_sync(self.function) if is_async else self.function)(*self.arguments)
+
+    async def arun(self) -> Any:
+        is_async = iscoroutinefunction(self.function)
+        return await (self.function if is_async else sync_to_async(self.function))(*self.arguments)
 
 
 def drive(plan: Plan[S, T], perform: Callable[[S], Any]) -> T:

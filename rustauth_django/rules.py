@@ -12,17 +12,19 @@ name in the bucket, so that no two rules share a counter.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.http import HttpRequest
 from django.urls import ResolverMatch, get_urlconf
 from django.utils.translation import get_language_from_path
 
-from .paths import is_under, literal_route, matches, normalize_path
+from .paths import is_literal, is_under, matches, normalize_path
+from .plans import Call, Plan
 from .rates import RateLimitRule
 
-RuleFunction: TypeAlias = Callable[[HttpRequest, RateLimitRule], RateLimitRule | None]
+# (request, current_rule) -> RateLimitRule | None, or a coroutine of that.
+RuleFunction: TypeAlias = Callable[[HttpRequest, RateLimitRule], Any]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -81,12 +83,14 @@ class Limit:
 class Target:
     """What rules look at.
 
-    ``path`` is concrete and normalised, ``full_path`` the same with the base path left
-    on, ``bucket`` is what counts.
+    ``path`` is concrete and normalised, without the base path and without a language;
+    ``spellings`` are that and the ways in which a site would write it. ``bucket`` is what
+    counts.
     """
 
     path: str
-    full_path: str
+    spellings: tuple[str, ...]
+    route: str
     bucket: str
     is_literal: bool
     is_auth_path: bool
@@ -100,13 +104,15 @@ class Target:
         assert match is not None
         concrete = request.path_info or "/"
         path, route = _without_language(concrete, match.route or "")
-        is_literal = literal_route(route) == path
+        literal = is_literal(route, path)
+        normal = normalize_path(path, base_path)
         return cls(
-            path=normalize_path(concrete, base_path),
-            full_path=normalize_path(concrete, "/"),
-            bucket=normalize_path(path if is_literal else f"/{route}", base_path),
-            is_literal=is_literal,
-            is_auth_path=is_under(concrete, base_path),
+            path=normal,
+            spellings=(normal, normalize_path(path, "/"), normalize_path(concrete, "/")),
+            route=route,
+            bucket=normal if literal else normalize_path(f"/{route}", base_path),
+            is_literal=literal,
+            is_auth_path=is_under(path, base_path),
             method=(request.method or "GET").upper(),
             match=match,
         )
@@ -135,19 +141,19 @@ class Selector:
     methods: frozenset[str] | None = None
 
     def __str__(self) -> str:
-        methods = ",".join(sorted(self.methods)) if self.methods else ""
-        return f"{self.by or 'any'}:{self.value}{' ' if methods else ''}{methods}"
+        what = f"{self.by}:{self.value}" if self.by else ""
+        return " ".join([what, *sorted(self.methods or ())])
 
     def selects(self, target: Target) -> bool:
         if self.methods is not None and target.method not in self.methods:
             return False
         match self.by:
             case "path":
-                return any(matches(self.value, p) for p in (target.path, target.full_path))
+                return any(matches(self.value, path) for path in target.spellings)
             case "view_name":
                 return target.match.view_name == self.value
             case "route":
-                return target.match.route == self.value
+                return self.value in (target.route, target.match.route)
         return True
 
     def owns(self, target: Target) -> bool:
@@ -172,32 +178,50 @@ class RuleSet:
     entries: tuple[RuleEntry, ...] = ()
     base_path: str = "/api/auth"
 
-    def resolve(self, request: HttpRequest) -> Limit | None:
+    def resolve(self, request: HttpRequest) -> Plan[Call, Limit | None]:
         """The limit for a request that has been resolved to a view; None for none."""
-        target = Target.of(request, self.base_path)
-        for entry in self.entries:
-            if entry.selector.selects(target):
-                return self._apply(entry, target, request)
-        return self._built_in(target)
+        return self._first(Target.of(request, self.base_path), request, self.entries)
 
-    def _apply(self, entry: RuleEntry, target: Target, request: HttpRequest) -> Limit | None:
-        name = str(entry.selector)
-        if entry.rule is None:
-            return None
-        if isinstance(entry.rule, RateLimitRule):
-            bucket = target.bucket if entry.selector.owns(target) else f"{target.bucket}|{name}"
-            return Limit(name, entry.rule, bucket)
-        current = self._built_in(target)
-        rule = entry.rule(request, current.rule)
-        if rule is None:
-            return None
-        if rule == current.rule:
-            return current
+    def _first(
+        self, target: Target, request: HttpRequest, entries: tuple[RuleEntry, ...]
+    ) -> Plan[Call, Limit | None]:
+        for index, entry in enumerate(entries):
+            if entry.selector.selects(target):
+                if callable(entry.rule):
+                    rest = yield from self._first(target, request, entries[index + 1 :])
+                    return (yield from self._ask(entry.selector, entry.rule, target, request, rest))
+                if entry.rule is None:
+                    return None
+                name = str(entry.selector)
+                owns = entry.selector.owns(target)
+                return Limit(name, entry.rule, target.bucket if owns else f"{target.bucket}|{name}")
+        return self.built_in(target)
+
+    def _ask(
+        self,
+        selector: Selector,
+        function: RuleFunction,
+        target: Target,
+        request: HttpRequest,
+        rest: Limit | None,
+    ) -> Plan[Call, Limit | None]:
+        """MW-09: the function sees the rule that would apply without it, and has the last word."""
+        current = rest or self.built_in(target)
+        rule = yield Call(function, (request, current.rule))
+        name = " ".join([str(selector), getattr(function, "__name__", "function")]).strip()
+        if rule is not None and not isinstance(rule, RateLimitRule):
+            raise TypeError(
+                f"the rule function {name} must return a RateLimitRule or None,"
+                f" not {type(rule).__name__}"
+            )
+        if rule is None or (rest and rule == rest.rule):
+            return rest if rule else None
         # What a function returns may differ from call to call, each a rule of its own.
         name = f"{name} {rule.max}/{rule.window_ms}ms"
         return Limit(name, rule, f"{target.bucket}|{name}")
 
-    def _built_in(self, target: Target) -> Limit:
+    def built_in(self, target: Target) -> Limit:
+        """The limit where the site has no rule of its own."""
         strict = strict_path_limit(target.path)
         if strict and target.is_auth_path:
             bucket = target.bucket if target.is_literal else f"{target.bucket}|{strict[0]}"

@@ -50,7 +50,7 @@ class Section:
         """A setting, or its default if it is missing or is not what is ``expected``."""
         default = self.defaults[name]
         value = self.raw.get(name, default)
-        if value == default or is_valid(value):
+        if value is default or is_valid(value):
             return value
         shown = "" if secret else f", not {value!r}"
         hint = f"Leave it out for the default, {quote(default)}."

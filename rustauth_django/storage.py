@@ -13,7 +13,7 @@ from .keyspace import (
     apages,
     clear_pages,
     pages,
-    require_text,
+    plain_text,
 )
 from .operations import (
     CompareAndSet,
@@ -154,23 +154,23 @@ class SecondaryStorage:
         return sum([count async for count in counts])
 
     def _set(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
-        physical, ttl_ms = self._checked(key, value, ttl)
+        physical, value, ttl_ms = self._checked(key, value, ttl)
         return Delete(physical) if ttl_ms == 0 else Set(physical, value, ttl_ms)
 
     def _set_if_not_exists(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
-        physical, ttl_ms = self._checked(key, value, ttl)
+        physical, value, ttl_ms = self._checked(key, value, ttl)
         return Known(False) if ttl_ms == 0 else Set(physical, value, ttl_ms, only_if="absent")
 
     def _set_if_exists(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
-        physical, ttl_ms = self._checked(key, value, ttl)
+        physical, value, ttl_ms = self._checked(key, value, ttl)
         return Delete(physical) if ttl_ms == 0 else Set(physical, value, ttl_ms, only_if="present")
 
     def _compare_and_set(
         self, key: str, expected: str | None, value: str, ttl: Seconds | None
     ) -> Operation[bool]:
-        physical, ttl_ms = self._checked(key, value, ttl)
+        physical, value, ttl_ms = self._checked(key, value, ttl)
         if expected is not None:
-            require_text(expected, "expected")
+            expected = plain_text(expected, "expected")
         if ttl_ms != 0:
             return CompareAndSet(physical, expected, value, ttl_ms)
         return Known(False) if expected is None else DeleteIfValue(physical, expected)
@@ -178,20 +178,20 @@ class SecondaryStorage:
     def _delete_if_value(self, key: str, expected: str | None) -> Operation[bool]:
         if expected is None:
             return Known(False)
-        require_text(expected, "expected")
+        expected = plain_text(expected, "expected")
         return DeleteIfValue(self.keyspace.physical(key), expected)
 
-    def _checked(self, key: str, value: str, ttl: Seconds | None) -> tuple[str, int | None]:
+    def _checked(self, key: str, value: str, ttl: Seconds | None) -> tuple[str, str, int | None]:
         physical = self.keyspace.physical(key)
-        require_text(value, "value")
+        value = plain_text(value, "value")
         if ttl is None:
-            return physical, None
+            return physical, value, None
         ttl_ms = to_milliseconds(ttl, "ttl")
         if ttl_ms < 0:
             raise InvalidConfig("secondary storage ttl must not be negative")
         if ttl_ms > MAX_TTL_MS:
             raise InvalidConfig("secondary storage ttl must fit in i64")
-        return physical, ttl_ms
+        return physical, value, ttl_ms
 
 
 def _seconds(ttl_ms: int | None) -> int | None:

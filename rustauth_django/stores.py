@@ -1,11 +1,13 @@
 """Both stores on one backend."""
 
+import re
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from redis import BlockingConnectionPool, Redis
 from redis import asyncio as aioredis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -127,22 +129,39 @@ def open_backend(url: str, client_options: dict[str, Any]) -> Backend:
         raise InvalidConfig(f"the URL must start with one of {listed}")
     if scheme == "memory":
         return MemoryBackend()
-    options = client_defaults() | client_options
     try:
         redis_url = f"{scheme.replace('valkey', 'redis')}://{rest}"
         database = urlsplit(redis_url).path.strip("/")
         if scheme != "unix" and database and not database.isdecimal():
             raise ValueError(database)  # redis-py would quietly take 0
-        pool = BlockingConnectionPool.from_url(redis_url, **options)
-        # Constructed, not connected: so that a wrong option is found now.
-        pool.connection_class(**pool.connection_kwargs)
-    except TypeError as error:
-        unknown = str(error).rpartition("argument ")[2]
-        raise InvalidConfig(f"the redis client does not take the option {unknown}") from None
-    except (ValueError, RedisError):
+        in_url = parse_url(redis_url)  # type: ignore[no-untyped-call]
+    except ValueError:
         # Whatever the parser says may quote a part of the password.
         raise InvalidConfig(
             "the URL cannot be read; write scheme://user:password@host:port/database, with"
             " special characters in the user name and the password percent-encoded"
         ) from None
+    options = client_defaults() | client_options | in_url
+    check_options(options)
+    try:
+        pool = BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
+        # Constructed, not connected: so that a wrong option is found now.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError) as error:
+        unknown = re.search(r"unexpected keyword argument ('\w+')", str(error))
+        told = f"does not take the option {unknown[1]}" if unknown else "refuses these options"
+        raise InvalidConfig(f"the redis client {told}") from None
     return RedisBackend(Redis.from_pool(pool), owned=True)
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise ``InvalidConfig`` for options that redis-py would stumble over only in use."""
+    for name in ("socket_timeout", "socket_connect_timeout", "timeout", "health_check_interval"):
+        value = options.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and (not is_number or value < 0):
+            raise InvalidConfig(f"the client option {name!r} must be a number of seconds")
+    if not isinstance(options["max_connections"], int) or options["max_connections"] < 1:
+        raise InvalidConfig("the client option 'max_connections' must be an int above zero")
+    if not isinstance(options["retry"], Retry):
+        raise InvalidConfig("the client option 'retry' must be a redis.retry.Retry")

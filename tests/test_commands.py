@@ -122,6 +122,35 @@ def test_odd_characters_harm_no_terminal(url: str) -> None:
     assert listed == [r"\udcff\udcfe", r"a\x1b[2Jb\nc", "grüße", r"x\u202ey"]
 
 
+def test_a_terminal_that_is_ascii_gets_ascii(url: str) -> None:
+    """Letters that it cannot show are escaped."""
+    with redis.Redis.from_url(url) as raw:
+        raw.set("rustauth:secondary:grüße", "value", ex=60)
+    ascii_only = {**environment(url), "PYTHONIOENCODING": "ascii"}
+    process = start(url, "rustauth_list_keys", env=ascii_only)
+    assert process.communicate(timeout=30) == ("gr\\xfc\\xdfe\n", "")
+
+
+def test_a_full_disk_is_one_clear_line(filled: str) -> None:
+    """Not a traceback."""
+    with open("/dev/full", "w") as full:
+        process = start(filled, "rustauth_list_keys", stdout=full)
+        _, err = process.communicate(timeout=30)
+    assert err == "CommandError: Cannot write: No space left on device.\n"
+    assert process.returncode == 1
+
+
+def test_check_finds_a_server_that_cannot_be_used() -> None:
+    """A replica answers, and stores nothing."""
+    with Server(next(iter(BINARIES))) as server:
+        with redis.Redis.from_url(server.url) as raw:
+            raw.replicaof("127.0.0.1", 1)
+        result = manage(server.url, "rustauth_check")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("CommandError: secondary set failed: ")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(url: str) -> None:
     """| head: no traceback, no complaint, however many keys there are."""
     with redis.Redis.from_url(url) as raw, raw.pipeline() as pipeline:

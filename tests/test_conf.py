@@ -98,6 +98,7 @@ def test_nothing_connects_at_start_up() -> None:
         ({"URL": "http://u:secret@h"}, "E005", ['RUSTAUTH["URL"]: ', "redis://, rediss://"]),
         ({"URL": "redis://u:sec/ret@h"}, "E005", ['RUSTAUTH["URL"]: ', "percent-encoded"]),
         ({"CACHE": "absent"}, "E005", ["RUSTAUTH[\"CACHE\"]: there is no cache 'absent'"]),
+        ({"CACHE": "redis://:secret@h"}, "E005", ['set it as RUSTAUTH["URL"]']),
         ({"CACHE": "default"}, "E005", ["neither a django_redis.cache.RedisCache nor"]),
         ({"URL": "memory://", "CACHE": "default"}, "E004", ["both set"]),
         ({"CACHE": "default", "CLIENT_OPTIONS": {"a": 1}}, "E004", ['RUSTAUTH["CLIENT_OPTIONS"]']),
@@ -105,6 +106,8 @@ def test_nothing_connects_at_start_up() -> None:
         ({"KEY_PREFIX": None}, "E003", ['RUSTAUTH["KEY_PREFIX"]']),
         ({"SCAN_COUNT": 0}, "E003", ['RUSTAUTH["SCAN_COUNT"] must be an int from 1', "not 0"]),
         ({"SCAN_COUNT": True}, "E003", ['RUSTAUTH["SCAN_COUNT"]']),
+        ({"SCAN_COUNT": 100.0}, "E003", ['RUSTAUTH["SCAN_COUNT"]']),
+        ({"KEY_PREFIX": "\ud800"}, "E003", ['RUSTAUTH["KEY_PREFIX"]']),
         ({"SCAN_COUNT": 2**32}, "E003", ['RUSTAUTH["SCAN_COUNT"]']),
         ({"CLIENT_OPTIONS": [1]}, "E003", ['RUSTAUTH["CLIENT_OPTIONS"] must be a dictionary']),
         (
@@ -146,6 +149,7 @@ def test_wrong_settings_are_found(rustauth: Any, id: str, words: list[str]) -> N
         ("TRUSTED_PROXIES", "10.0.0.0/8", "must be a list of addresses or networks"),
         ("IPV6_SUBNET", 129, "must be an int from 0 to 128, not 129"),
         ("IPV6_SUBNET", True, "must be an int from 0 to 128"),
+        ("IPV6_SUBNET", 64.0, "must be an int from 0 to 128"),
         ("TRACK_IP", 1.5, "must be True or False"),
         ("MISSING_IP", "share", '"deny", "shared-bucket" or "allow"'),
     ],
@@ -165,13 +169,57 @@ def test_an_unknown_limit_gets_a_hint() -> None:
     )
 
 
-@pytest.mark.parametrize("header", ["X Real IP", "", 5, "X-Forwarded-For:"])
+@pytest.mark.parametrize("header", ["X Real IP", "", 5, "X-Forwarded-For:", "REMOTE_ADDR"])
 def test_wrong_headers_are_found(header: Any) -> None:
-    """Names of headers, either spelling."""
+    """Names of headers, either spelling; REMOTE_ADDR is none, and as one could be forged."""
     message = check_limits(IP_HEADERS=["X-Real-IP", "HTTP_X_FORWARDED_FOR", header])["E003"]
-    assert message.startswith(
-        'RUSTAUTH["RATE_LIMIT"]["IP_HEADERS"][2] must be the name of a header'
+    assert message.startswith('RUSTAUTH["RATE_LIMIT"]["IP_HEADERS"][2] must ')
+    assert "header" in message
+
+
+def test_mapped_proxies_are_the_proxies_they_map(runner: Any) -> None:
+    """IP-11: an IPv4 address in IPv6 form is that address."""
+    with override_settings(
+        RUSTAUTH={"RATE_LIMIT": {"TRUSTED_PROXIES": ["::ffff:10.0.0.5", "::ffff:10.1.0.0/112"]}}
+    ):
+        proxies = get_settings().rate_limit.addresses.trusted_proxies
+    assert [str(network) for network in proxies] == ["10.0.0.5/32", "10.1.0.0/16"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("socket_timeout", "0.5"),
+        ("socket_connect_timeout", True),
+        ("timeout", "1"),
+        ("timeout", -1),
+        ("health_check_interval", "30"),
+        ("max_connections", "10"),
+        ("max_connections", 0),
+        ("retry", 3),
+        ("protocol", 9),
+        ("connection_class", "x.Y"),
+    ],
+)
+def test_client_options_that_fail_in_use_are_found(option: str, value: Any) -> None:
+    """Where redis-py would stumble over them in the middle of a request."""
+    found = check({"URL": "redis://h", "CLIENT_OPTIONS": {option: value}})
+    assert (
+        "the redis client" in found["rustauth_django.E005"]
+        or option in found["rustauth_django.E005"]
     )
+
+
+def test_options_in_the_url_are_checked_too() -> None:
+    """They are the same options."""
+    assert "'retry'" in check({"URL": "redis://h?retry=3"})["rustauth_django.E005"]
+
+
+def test_a_rule_may_live_where_the_stores_are_used() -> None:
+    """Settings name modules of the site's, and those import us and use us."""
+    with override_settings(RUSTAUTH={"RATE_LIMIT": {"RULES": ["tests.entangled.rule"]}}):
+        assert len(get_settings().rate_limit.rules.entries) == 1
+        assert get_stores().rate_limit_store.clear() == 0
 
 
 @pytest.mark.parametrize(
@@ -205,9 +253,10 @@ def test_wrong_proxies_are_found(proxy: Any) -> None:
         ({"path": "/x", "window": 10, "max": 3, "methods": [5]}, 'Like ["POST"].'),
         ("tests.nowhere.function", "cannot be imported"),
         ("nonsense", "cannot be imported"),
-        ("tests.settings.SECRET_KEY", "must be a plain function"),
-        ({"path": "/x", "rule": 5}, "must be a plain function"),
-        ("tests.urls.aok", "must be a plain function"),
+        ("tests.settings.SECRET_KEY", "must be a function, or its dotted path"),
+        ({"path": "/x", "rule": 5}, "must be a function, or its dotted path"),
+        ("tests.test_conf.Subclass", "must be a function, or its dotted path"),
+        ("tests.broken_module.function", "cannot be imported: RuntimeError: as modules are"),
     ],
 )  # fmt: skip
 def test_wrong_rules_are_found(rule: Any, words: str) -> None:
@@ -283,6 +332,14 @@ def test_a_redis_cache_lends_its_connections(
         caches["default"].delete("warm")
 
 
+SLOW = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://slow-cache"}
+QUICK = {
+    "BACKEND": "django.core.cache.backends.redis.RedisCache",
+    "LOCATION": "redis://quick-cache",
+    "OPTIONS": {"socket_timeout": 0.5},
+}
+
+
 def deployment(rustauth: Any, **settings: Any) -> list[str]:
     """What ``check --deploy`` says of us."""
     with override_settings(RUSTAUTH=rustauth, **settings):
@@ -308,11 +365,39 @@ CSRF = "django.middleware.csrf.CsrfViewMiddleware"
         ({"URL": "redis://h", "RATE_LIMIT": {"ENABLED": False}}, {}, ["W004"]),
         ({"URL": "redis://h"}, {"DEBUG": True}, ["W004"]),
         ({"URL": "redis://h", "RATE_LIMIT": {"TRUSTED_PROXIES": ["::/0"]}}, {}, ["W005"]),
+        ({"CACHE": "slow"}, {"CACHES": {"slow": SLOW}}, ["W007"]),
+        ({"CACHE": "quick"}, {"CACHES": {"quick": QUICK}}, []),
     ],
 )
 def test_what_should_not_go_into_production(rustauth: Any, settings: Any, ids: list[str]) -> None:
     """Deploy-time warnings."""
     assert deployment(rustauth, **settings) == ids
+
+
+LAX = {"window": 10, "max": 1000}
+
+
+@pytest.mark.parametrize(
+    ("rule", "warns"),
+    [
+        ({"path": "*", **LAX}, True),
+        ({"path": "/api/*", **LAX}, True),
+        ({"path": "/api/auth/*", "disabled": True}, True),
+        ({"path": "/s*", "methods": ["POST"], **LAX}, True),
+        ({"path": "/s*", "methods": ["GET"], **LAX}, False),
+        ({"path": "*", "window": 60, "max": 3}, False),
+        ({"path": "*", "rule": "tests.entangled.rule"}, False),
+        ({"path": "/sign-in/*", **LAX}, False),
+        ({"path": "/api/auth/sign-in*", **LAX}, False),
+        ({"path": "/sign-in/email", "disabled": True}, False),
+        ({"path": "/search/*", **LAX}, False),
+        ({"view_name": "login", **LAX}, False),
+    ],
+)
+def test_a_broad_rule_that_loosens_sign_in_is_told(rule: Any, warns: bool) -> None:
+    """QUIRK-28: a rule for everything is a rule for sign-in; one that means it is not told."""
+    found = deployment({"URL": "redis://h", "RATE_LIMIT": {"RULES": [rule]}})
+    assert found == (["W006"] if warns else [])
 
 
 class Subclass(rustauth_django.middleware.RateLimitMiddleware):  # type: ignore[name-defined]

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.test import AsyncClient, Client, override_settings
@@ -313,6 +315,55 @@ def test_a_function_may_choose_the_rule(memory_site: Site) -> None:
     assert memory_site.statuses("GET", "/async/", 2, X_Limit="strict") == [200, 200]
 
 
+def no_opinion(request: HttpRequest, current: RateLimitRule) -> RateLimitRule:
+    return current
+
+
+def test_a_function_without_an_opinion_leaves_the_rest(memory_site: Site) -> None:
+    """MW-09: the current rule is what would apply without the function, counter included."""
+    memory_site.configure(
+        RULES=[
+            {"path": "/items", "methods": ["POST"], "rule": no_opinion},
+            no_opinion,
+            {"path": "/items", "window": 60, "max": 2},
+            {"path": "/async", "disabled": True},
+        ]
+    )
+    assert memory_site.statuses("GET", "/items/", 2) == [200, 200]
+    assert memory_site.statuses("POST", "/items/", 1) == [429]
+    assert memory_site.buckets() == ["127.0.0.1|/items"]
+    assert memory_site.get("/async/").headers["RateLimit"].startswith('"no_opinion 100/10000ms";')
+
+
+async def by_user(request: HttpRequest, current: RateLimitRule) -> RateLimitRule | None:
+    user = await request.auser()
+    return None if user.is_authenticated else RateLimitRule(60, 1)
+
+
+def by_lazy_user(request: HttpRequest, current: RateLimitRule) -> RateLimitRule | None:
+    return None if request.user.is_authenticated else RateLimitRule(60, 1)
+
+
+@pytest.mark.parametrize("function", [by_user, by_lazy_user])
+def test_a_function_may_ask_who_is_signed_in(memory_site: Site, function: Any) -> None:
+    """Of either kind, under either protocol."""
+    with override_settings(SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies"):
+        memory_site.configure(RULES=[function])
+        assert memory_site.statuses("GET", "/items/", 2) == [200, 429]
+
+
+def strange(request: HttpRequest, current: RateLimitRule) -> Any:
+    return (60, 1)
+
+
+def test_a_function_that_returns_nonsense_is_named(memory_site: Site) -> None:
+    """It is a 500, not a request without a limit."""
+    memory_site.configure(RULES=[strange])
+    memory_site.client.raise_request_exception = True
+    with pytest.raises(TypeError, match="the rule function strange must return a RateLimitRule"):
+        memory_site.get("/items/")
+
+
 def test_exempt_views_are_passed_over(memory_site: Site) -> None:
     """@rate_limit_exempt, on functions of both kinds and on classes."""
     memory_site.configure(MAX=1)
@@ -417,10 +468,7 @@ def test_browsers_get_a_page(memory_site: Site, accept: str, is_html: bool) -> N
 
 def test_the_page_is_translated_and_overridable(memory_site: Site) -> None:
     """In the visitor's language; a site's own template wins, and may ask who is signed in."""
-    middleware = [
-        "django.middleware.locale.LocaleMiddleware",
-        "rustauth_django.middleware.RateLimitMiddleware",
-    ]
+    middleware = LANGUAGES["MIDDLEWARE"]
     for language, words in (
         ("de", "Zu viele Anfragen"),
         ("fr", "Trop de requêtes"),
@@ -451,31 +499,73 @@ def test_the_page_is_translated_and_overridable(memory_site: Site) -> None:
         assert response.content == b"ours: 10 1"
 
 
-def languages_urlconf() -> Any:
-    from django.conf.urls.i18n import i18n_patterns
-
-    return i18n_patterns(url_path("login/", ok, name="login"), url_path("items/<int:pk>/", ok))
-
-
 class LanguagesUrls:
-    urlpatterns = languages_urlconf()
+    urlpatterns = i18n_patterns(
+        url_path("login/", ok, name="login"),
+        url_path("items/<int:pk>/", ok),
+        url_path("page/", ok),
+        url_path("api/auth/sign-in/email", ok),
+        prefix_default_language=False,
+    )
 
 
-def test_languages_open_no_new_bucket(memory_site: Site) -> None:
-    """Under i18n_patterns() a path counts once, whatever its language."""
-    middleware = [
+LANGUAGES = {
+    "ROOT_URLCONF": LanguagesUrls,
+    "MIDDLEWARE": [
         "django.middleware.locale.LocaleMiddleware",
         "rustauth_django.middleware.RateLimitMiddleware",
-    ]
-    with override_settings(ROOT_URLCONF=LanguagesUrls, MIDDLEWARE=middleware):
-        statuses = [
-            memory_site.post(f"/{code}/login/").status_code for code in ("en", "de", "fr", "es")
-        ]
+    ],
+}
+
+
+@pytest.fixture
+def english() -> Iterator[None]:
+    yield
+    translation.activate("en")
+
+
+@pytest.mark.usefixtures("english")
+def test_languages_open_no_new_bucket(memory_site: Site) -> None:
+    """Under i18n_patterns() a path counts once, whatever its language, and so do its rules."""
+    with override_settings(**LANGUAGES):
+        statuses = [memory_site.post(f"{code}/login/").status_code for code in LANGUAGE_PREFIXES]
         assert statuses == [200, 200, 200, 429]
         memory_site.get("/de/items/1/")
-        memory_site.get("/en/items/2/")
-        assert memory_site.buckets() == ["127.0.0.1|/items/<int:pk>", "127.0.0.1|/login|sign-in"]
-    translation.activate("en")
+        memory_site.get("/items/2/")
+        paths = [f"{code}/api/auth/sign-in/email" for code in LANGUAGE_PREFIXES]
+        assert [memory_site.post(path).status_code for path in paths] == [200, 200, 200, 429]
+        assert memory_site.buckets() == [
+            "127.0.0.1|/items/<int:pk>",
+            "127.0.0.1|/login|sign-in",
+            "127.0.0.1|/sign-in/email",
+        ]
+        memory_site.configure(
+            RULES=[
+                {"path": "/page", "window": 60, "max": 2},
+                {"route": "items/<int:pk>/", "window": 60, "max": 2},
+            ]
+        )
+        statuses = [memory_site.get(f"{code}/page/").status_code for code in LANGUAGE_PREFIXES]
+        assert statuses == [200, 200, 429, 429]
+        statuses = [memory_site.get(f"{code}/items/1/").status_code for code in LANGUAGE_PREFIXES]
+        assert statuses == [200, 200, 429, 429]
+
+
+LANGUAGE_PREFIXES = ("", "/de", "/fr", "/es")
+
+
+@pytest.mark.usefixtures("english")
+def test_rules_of_one_language_keep_to_themselves(memory_site: Site) -> None:
+    """A rule that names the language has a counter of its own."""
+    with override_settings(**LANGUAGES):
+        memory_site.configure(RULES=[{"path": "/de/page", "window": 60, "max": 1}])
+        assert memory_site.statuses("GET", "/de/page/", 2) == [200, 429]
+        assert memory_site.statuses("GET", "/page/", 2) == [200, 200]
+        assert memory_site.buckets() == ["127.0.0.1|/page", "127.0.0.1|/page|path:/de/page"]
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "rustauth_django"]
 
 
 def test_an_outage_neither_opens_the_door_nor_takes_the_site_down(
@@ -491,10 +581,10 @@ def test_an_outage_neither_opens_the_door_nor_takes_the_site_down(
             server.kill()
             assert site.statuses("POST", "/api/auth/sign-in/email", 5) == [200, 200, 200, 429, 429]
             server.start()
+            deadline = time.monotonic() + 3
+            while len(said := messages(caplog)) < 2 and time.monotonic() < deadline:
+                site.get("/items/")
             assert site.statuses("POST", "/api/auth/sign-in/email", 4) == [200, 200, 200, 429]
-            said = [
-                record.getMessage() for record in caplog.records if record.name == "rustauth_django"
-            ]
             assert len(said) == 2
             assert "in this process for now" in said[0]
             assert "127.0.0.1|" not in said[0]
@@ -519,9 +609,8 @@ def test_a_bucket_of_another_type_is_no_500(one_server: Server, prefix: str, run
 seen_threads: list[int] = []
 
 
-def note_thread(request: HttpRequest, current: RateLimitRule) -> RateLimitRule:
+async def note_thread(request: HttpRequest, current: RateLimitRule) -> RateLimitRule:
     seen_threads.append(threading.get_ident())
-    asyncio.get_running_loop()
     return current
 
 

@@ -233,5 +233,11 @@ def test_memory_forgets_buckets(memory: RustAuthStores, clock: Clock) -> None:
     for i in range(2_000):
         store.consume(f"new-{i}", rule)
     assert len(buckets) == 1_000
+    clock.now_ms += 2_000
+    for i in range(500):
+        store.consume(f"newer-{i}", rule)
+    assert len(buckets) == 500, "what has expired goes before what is alive"
+    for i in range(2_000):
+        store.consume(f"new-{i}", rule)
     assert not store.consume("new-1999", rule).permitted
     assert store.consume("new-0", rule).permitted

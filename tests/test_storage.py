@@ -4,12 +4,14 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 import pytest
 
 from rustauth_django import InvalidConfig, RustAuthStores, SecondaryStorage
 from rustauth_django.backends.base import Backend
+from rustauth_django.operations import CompareAndSet, Get, Set
 
 from .conftest import Clock
 from .faces import Face
@@ -131,6 +133,27 @@ def test_wrong_types_are_a_type_error(storage: Face, name: str, args: tuple[Any,
     with pytest.raises(TypeError):
         getattr(storage, name)(*args)
     assert storage.list_keys() == []
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+def test_subclasses_of_str_are_stored_as_text(storage: Face) -> None:
+    """What comes back is a plain str, on every backend."""
+    storage.set(Color.RED, Color.RED, 60)
+    value = storage.get("red")
+    assert (value, type(value)) == ("red", str)
+    assert storage.compare_and_set("red", Color.RED, Color.RED)
+    assert storage.delete_if_value(Color.RED, Color.RED)
+
+
+def test_operations_show_no_secrets() -> None:
+    """Tracebacks print what is at hand."""
+    shown = repr(
+        [Set("key", "s3cr3t", None), CompareAndSet("k", "s3cr3t", "s3cr3t", 1), Get("s3cr3t")]
+    )
+    assert "s3cr3t" not in shown
 
 
 def test_text_that_utf8_cannot_hold_is_a_value_error(storage: Face) -> None:

@@ -44,9 +44,11 @@ SHARED = frozenset(
         "protocol",
     }
 )
-# More tasks than this on one loop wait for their turn, for so many seconds.
+# Where the sync pool has no limit of its own: more tasks than this on one loop wait for
+# their turn, for so many seconds.
 MAX_CONNECTIONS = 100
 WAIT_SECONDS = 1.0
+UNLIMITED = 2**31
 
 
 class LoopClients:
@@ -123,8 +125,10 @@ def twin(client: "Redis") -> "aioredis.Redis":
         connection_class = aioredis.Connection
     return aioredis.Redis.from_pool(
         aioredis.BlockingConnectionPool(
-            max_connections=min(pool.max_connections, MAX_CONNECTIONS),
-            timeout=WAIT_SECONDS,
+            max_connections=(
+                pool.max_connections if pool.max_connections < UNLIMITED else MAX_CONNECTIONS
+            ),
+            timeout=getattr(pool, "timeout", WAIT_SECONDS),
             connection_class=connection_class,
             **_options(pool.connection_kwargs, connection_class),
         )

@@ -5,6 +5,7 @@ process and no other process sees it.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -56,8 +57,9 @@ class MemoryBackend(Backend):
         self._lock = Lock()
         self._values: dict[str, Entry] = {}
         # Oldest write first, so that the first is the one to drop.
-        self._buckets: dict[str, Entry] = {}
+        self._buckets: OrderedDict[str, Entry] = OrderedDict()
         self._sweep_at = 1024
+        self._swept_at_ms = 0
 
     def run(self, operation: Operation[T]) -> T:
         with self._lock:
@@ -121,12 +123,13 @@ class MemoryBackend(Backend):
         assert state is None or isinstance(state, rustauth.State)
         outcome = rustauth.step(state, now_ms, rule.window_ms, rule.max)
         if outcome.permitted:
-            self._make_room()
-            self._buckets.pop(key, None)
+            if key not in self._buckets:
+                self._make_room()
             self._buckets[key] = Entry(
                 rustauth.State(outcome.count, outcome.last_request),
                 self._clock() + rustauth.ttl_ms(rule),
             )
+            self._buckets.move_to_end(key)
         return rustauth.decide(outcome, rule)
 
     def _entry(self, entries: dict[str, Entry], key: str) -> Entry | None:
@@ -162,10 +165,16 @@ class MemoryBackend(Backend):
         if len(self._values) + len(self._buckets) >= self._sweep_at:
             self._sweep()
             self._sweep_at = max(1024, 2 * (len(self._values) + len(self._buckets)))
-        while len(self._buckets) >= self._max_buckets:
-            del self._buckets[next(iter(self._buckets))]
+        if len(self._buckets) >= self._max_buckets:
+            # What has expired goes before what is alive, but a flood of new buckets must
+            # not make each of them look through all.
+            if self._clock() - self._swept_at_ms >= 1000:
+                self._sweep()
+            while len(self._buckets) >= self._max_buckets:
+                self._buckets.popitem(last=False)
 
     def _sweep(self) -> None:
+        self._swept_at_ms = self._clock()
         for entries in (self._values, self._buckets):
             for key in [key for key, entry in entries.items() if self._expired(entry)]:
                 del entries[key]

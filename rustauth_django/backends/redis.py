@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from redis import Redis
 from redis import asyncio as aioredis
+from redis.connection import SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -23,6 +24,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import SentinelConnectionPool
 
 from ..algorithms import rustauth
 from ..exceptions import BackendError, BackendUnavailable
@@ -69,7 +71,15 @@ UNAVAILABLE = (
     MasterDownError,
     ClusterDownError,
 )
-UNAVAILABLE_WORDS = ("-READONLY", "-OOM", "-MASTERDOWN", "BUSY ", "MISCONF")
+UNAVAILABLE_WORDS = (
+    "-READONLY",
+    "-OOM",
+    "-MASTERDOWN",
+    "BUSY ",
+    "MISCONF",
+    "Not enough good replicas",
+    "max number of clients",
+)
 
 _PLANS: dict[type[Operation[Any]], PlanOf] = {}
 
@@ -101,7 +111,7 @@ class RedisBackend(Backend):
         self._client = client
         self._owned = owned
         self._loops = LoopClients(client, async_client)
-        self.location = describe_location(client.connection_pool.connection_kwargs)
+        self.location = describe_location(client.connection_pool)
 
     def run(self, operation: Operation[T]) -> T:
         perform: Execute = self._client.execute_command
@@ -130,7 +140,7 @@ def _plan(operation: Operation[T]) -> Steps[T]:
     return _PLANS[type(operation)](operation)
 
 
-def call(script: Script, key: str, *arguments: int | str) -> Steps[Any]:
+def call(script: Script, key: str, *arguments: int | str | bytes) -> Steps[Any]:
     """Run a script on its one key; a server that lost it is sent the text again."""
     try:
         return (yield ("EVALSHA", script.sha, 1, wire(key), *arguments))
@@ -153,7 +163,8 @@ def _get(operation: Get) -> Steps[str | None]:
 def _set(operation: Set) -> Steps[bool]:
     expiry = () if operation.ttl_ms is None else ("PX", operation.ttl_ms)
     condition = {"absent": ("NX",), "present": ("XX",), None: ()}[operation.only_if]
-    return bool((yield ("SET", wire(operation.key), operation.value, *expiry, *condition)))
+    value = operation.value.encode()
+    return bool((yield ("SET", wire(operation.key), value, *expiry, *condition)))
 
 
 @plan_for(Delete)
@@ -170,20 +181,14 @@ def _take(operation: Take) -> Steps[str | None]:
 def _compare_and_set(operation: CompareAndSet) -> Steps[bool]:
     absent = operation.expected is None
     ttl = "" if operation.ttl_ms is None else operation.ttl_ms
-    reply = yield from call(
-        COMPARE_AND_SET,
-        operation.key,
-        int(absent),
-        operation.expected or "",
-        operation.value,
-        ttl,
-    )
-    return bool(reply)
+    expected = (operation.expected or "").encode()
+    arguments = (int(absent), expected, operation.value.encode(), ttl)
+    return bool((yield from call(COMPARE_AND_SET, operation.key, *arguments)))
 
 
 @plan_for(DeleteIfValue)
 def _delete_if_value(operation: DeleteIfValue) -> Steps[bool]:
-    return bool((yield from call(DELETE_IF_VALUE, operation.key, operation.expected)))
+    return bool((yield from call(DELETE_IF_VALUE, operation.key, operation.expected.encode())))
 
 
 @plan_for(TimeToLive)
@@ -255,12 +260,16 @@ def escape_glob(literal: str) -> str:
     return "".join(f"\\{char}" if char in "*?[]\\" else char for char in literal)
 
 
-def describe_location(options: dict[str, Any]) -> str:
-    """A client's address without its credentials."""
+def describe_location(pool: Any) -> str:
+    """A pool's address without its credentials."""
+    options = pool.connection_kwargs
+    if isinstance(pool, SentinelConnectionPool):
+        return f"the primary of {pool.service_name!r}, database {options.get('db') or 0}"
     if path := options.get("path"):
         return f"unix://{path}"
+    scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
     address = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-    return f"redis://{address}/{options.get('db') or 0}"
+    return f"{scheme}://{address}/{options.get('db') or 0}"
 
 
 def translate(operation: Operation[Any], error: Exception) -> BackendError:

@@ -30,10 +30,12 @@ class StoresCommand(BaseCommand):
             self.stdout.flush()
         except RustAuthError as error:
             raise CommandError(str(error)) from None
-        except BrokenPipeError:
+        except OSError as error:
             # What is still buffered has nowhere to go: spare it Python's last flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+            if isinstance(error, BrokenPipeError):
+                sys.exit(0)
+            raise CommandError(f"Cannot write: {error.strerror}.") from None
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         return output
@@ -65,8 +67,9 @@ class StoresCommand(BaseCommand):
         return total
 
 
-def printable(text: str) -> str:
+def printable(text: str, encoding: str | None) -> str:
     """Text for a terminal: what could move a cursor or cannot be encoded is escaped."""
-    return "".join(
+    shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+    return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")

@@ -2,9 +2,11 @@ import time
 from typing import Any
 
 from ...operations import Describe
+from ...rates import RateLimitRule
 from ..base import StoresCommand
 
 SAMPLES = 10
+PROBE = "rustauth-check"
 
 
 class Command(StoresCommand):
@@ -13,6 +15,9 @@ class Command(StoresCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         backend = self.stores.backend
         info = backend.run(Describe())
+        # A server that answers may still be a replica, or full: ask for what the app needs.
+        self.stores.secondary_storage.set(PROBE, "", ttl=1)
+        self.stores.rate_limit_store.consume(PROBE, RateLimitRule(window=1, max=1))
         self.stdout.write(f"{backend.location} answers: {info.name} {info.version}".rstrip())
         self.stdout.write(f"mode: {info.mode}")
         self.stdout.write(f"latency: {self.latency():.2f} ms (median of {SAMPLES} reads)")
@@ -34,6 +39,6 @@ class Command(StoresCommand):
         samples = []
         for _ in range(SAMPLES):
             started = time.perf_counter()
-            self.stores.secondary_storage.get("rustauth-check")
+            self.stores.secondary_storage.get(PROBE)
             samples.append(time.perf_counter() - started)
         return sorted(samples)[SAMPLES // 2] * 1000

@@ -41,9 +41,10 @@ class Command(StoresCommand):
         if options["format"] == "json":
             self.write_json(found, with_ttl=options["ttl"])
         else:
+            encoding = getattr(self.stdout, "encoding", None)
             for key, ttl in found:
                 left = f"\t{'-' if ttl is None else ttl}" if options["ttl"] else ""
-                self.stdout.write(f"{printable(key)}{left}")
+                self.stdout.write(f"{printable(key, encoding)}{left}")
 
     def keys(self, match: str | None) -> Iterator[str]:
         keys = self.stores.secondary_storage.iter_keys()
