@@ -343,6 +343,13 @@ def test_a_sentinel_cache_finds_its_primary(name: str, prefix: str, runner: Any)
                 assert raw.get(f"{prefix}secondary:key") == b"value"
 
 
+def test_what_async_tls_cannot_do_is_an_error() -> None:
+    """A check of certificates is not left out quietly on one face."""
+    options = {"ssl_validate_ocsp": True}
+    with pytest.raises(InvalidConfig, match="'ssl_validate_ocsp' has no async form"):
+        twin(redis.Redis(ssl=True, **options))  # type: ignore[arg-type]
+
+
 def test_a_client_of_another_kind_is_refused() -> None:
     """A cluster's or an async one in the place of a sync one."""
     for client in (aioredis.Redis(), redis.sentinel.Sentinel([]), None):

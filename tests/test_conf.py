@@ -19,7 +19,8 @@ from .servers import Server
 def check(rustauth: Any, **settings: Any) -> dict[str, str]:
     """What ``manage.py check`` says: ids and messages."""
     with override_settings(RUSTAUTH=rustauth, **settings):
-        found = [message for message in run_checks() if isinstance(message, Error)]
+        errors = [message for message in run_checks() if isinstance(message, Error)]
+    found = [message for message in errors if (message.id or "").startswith("rustauth_django")]
     assert all(message.hint for message in found)
     return {message.id or "": f"{message.msg} {message.hint}" for message in found}
 
@@ -338,6 +339,24 @@ QUICK = {
     "LOCATION": "redis://quick-cache",
     "OPTIONS": {"socket_timeout": 0.5},
 }
+
+
+@pytest.mark.parametrize(
+    ("cache", "words"),
+    [
+        ({**SLOW, "LOCATION": "http://u:secret@h"}, "cannot be opened"),
+        ({**SLOW, "LOCATION": ""}, "cannot be opened: Missing connections string"),
+        ({**SLOW, "OPTIONS": {"CLIENT_CLASS": "django_redis.client.ShardClient"}}, "on one server"),
+        ({**QUICK, "LOCATION": "http://u:secret@h"}, "cannot be opened"),
+    ],
+)
+def test_a_cache_that_cannot_be_shared_is_found(cache: Any, words: str) -> None:
+    """And its address is not told."""
+    found = check({"CACHE": "broken"}, CACHES={"broken": cache})["rustauth_django.E005"]
+    assert found.startswith("RUSTAUTH[\"CACHE\"]: the cache 'broken'")
+    assert words in found
+    assert "secret" not in found
+    assert "W007" not in deployment({"CACHE": "broken"}, CACHES={"broken": cache})
 
 
 def deployment(rustauth: Any, **settings: Any) -> list[str]:
