@@ -121,15 +121,25 @@ class Unlink(Operation[int]):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Consume(Operation[RateLimitDecision]):
-    """Count one request against the bucket at ``key``.
+    """Count a request against the bucket at ``key``.
 
-    ``now_ms`` is epoch milliseconds; None means the backend's own clock.
+    ``now_ms`` is epoch milliseconds; None means the backend's own clock. A ``cost`` above
+    zero is spent, all or nothing; zero only looks; what is below zero is given back.
     """
 
     label = "rate limit consume"
     key: str
     rule: RateLimitRule
-    now_ms: int | None
+    now_ms: int | None = None
+    cost: int = 1
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Forget(Operation[bool]):
+    """Remove the bucket at ``key``. Was there one?"""
+
+    label = "rate limit reset"
+    key: str
 
 
 class ServerInfo(NamedTuple):

@@ -188,6 +188,80 @@ def test_buckets_are_apart(limits: Face) -> None:
         assert not limits.consume(key, rule, T).permitted
 
 
+def test_a_cost_is_spent_whole_or_not_at_all(limits: Face) -> None:
+    """What does not fit spends nothing, and says what is left."""
+    rule = RateLimitRule(window=10, max=5)
+    assert limits.consume("key", rule, T, cost=3) == permitted(2, limit=5)
+    refused = limits.consume("key", rule, T, cost=3)
+    assert (refused.permitted, refused.remaining, refused.retry_after) == (False, 2, 10)
+    assert limits.consume("key", rule, T, cost=2) == permitted(0, limit=5)
+    assert limits.consume("fresh", rule, T, cost=5) == permitted(0, limit=5)
+
+
+def test_a_cost_that_never_fits_is_an_error(unconnected: RustAuthStores, runner: Any) -> None:
+    """Nobody should wait for it; and it is told before any I/O."""
+    limits = Face(unconnected.rate_limit_store, runner)
+    for cost, message in [(0, "greater than zero"), (-1, "greater than zero"), (4, "than max")]:
+        with pytest.raises(InvalidConfig, match=f"rate limit cost must .*{message}"):
+            limits.consume("key", RULE, cost=cost)
+    with pytest.raises(InvalidConfig, match="amount must be greater than zero"):
+        limits.refund("key", RULE, 0)
+    for call in (
+        lambda: limits.consume("key", RULE, cost=True),
+        lambda: limits.consume("key", RULE, cost=1.5),
+        lambda: limits.refund("key", RULE, "1"),
+        lambda: limits.peek("key", (10, 3)),
+        lambda: limits.reset(b"key"),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_peek_looks_and_changes_nothing(limits: Face) -> None:
+    """As the next request would find it."""
+    fresh = RateLimitDecision(True, 0, 3, 3, 0)
+    assert limits.peek("key", RULE, T) == fresh
+    limits.consume("key", RULE, T)
+    for _ in range(5):
+        assert limits.peek("key", RULE, T + 4_000) == permitted(2, reset_after=6)
+    limits.consume("key", RULE, T, cost=2)
+    assert limits.peek("key", RULE, T + 4_000) == denied(6)
+    assert limits.peek("key", RULE, T + 10_000) == denied(1)
+    assert limits.peek("key", RULE, T + 10_001) == fresh
+    assert limits.consume("key", RULE, T + 10_001) == permitted(2)
+
+
+def test_a_refund_gives_back_what_was_spent(limits: Face) -> None:
+    """Never above the limit, and without moving the window."""
+    limits.consume("key", RULE, T, cost=3)
+    assert not limits.consume("key", RULE, T + 1_000).permitted
+    assert limits.refund("key", RULE, 1, T + 2_000) == permitted(1, reset_after=8)
+    assert limits.peek("key", RULE, T + 10_001).remaining == 3
+    assert limits.consume("key", RULE, T + 3_000).permitted
+    assert limits.refund("key", RULE, 99, T + 3_000).remaining == 3
+    assert limits.peek("key", RULE, T + 3_000).remaining == 3
+    assert limits.consume("key", RULE, T + 3_000) == permitted(2)
+
+
+def test_a_refund_revives_no_old_window(limits: Face) -> None:
+    """What was spent before is not there to be given back."""
+    assert limits.refund("key", RULE, 1, T).remaining == 3
+    assert limits.peek("key", RULE, T).reset_after == 0
+    limits.consume("key", RULE, T, cost=3)
+    assert limits.refund("key", RULE, 2, T + 10_001) == RateLimitDecision(True, 0, 3, 3, 0)
+    assert limits.peek("key", RULE, T + 10_000) == denied(1)
+
+
+def test_reset_forgets_one_bucket(limits: Face) -> None:
+    """Its owner may go on at once; nobody else's is touched."""
+    for key in ("a", "b"):
+        limits.consume(key, RULE, T, cost=3)
+    assert limits.reset("a") is True
+    assert limits.reset("a") is False
+    assert limits.consume("a", RULE, T) == permitted(2)
+    assert not limits.consume("b", RULE, T).permitted
+
+
 def test_clearing_values_keeps_rate_limits_and_vice_versa(
     stores: RustAuthStores, limits: Face, storage: Face
 ) -> None:

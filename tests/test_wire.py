@@ -188,6 +188,10 @@ def test_each_operation_is_one_command(raw: redis.Redis, server_stores: RustAuth
             lambda: limits.consume("k", RULE, T),
             {"evalsha": 1, "hmget": 1, "hset": 1, "pexpire": 1},
         ),
+        (lambda: limits.peek("k", RULE, T), {"evalsha": 1, "hmget": 1}),
+        (lambda: limits.refund("k", RULE, 1, T), {"evalsha": 1, "hmget": 1, "hset": 1}),
+        (lambda: limits.reset("k"), {"del": 1}),
+        (lambda: limits.refund("k", RULE, 1, T), {"evalsha": 1, "hmget": 1}),
         (lambda: storage.set_if_not_exists("k", "v", 0), {}),
         (lambda: storage.delete_if_value("k", None), {}),
     ]

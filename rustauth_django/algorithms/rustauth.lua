@@ -5,10 +5,12 @@
 -- ARGV[2]  window in ms
 -- ARGV[3]  most requests permitted
 -- ARGV[4]  TTL in ms of a bucket that was written
+-- ARGV[5]  cost: above zero spends, zero only looks, below zero gives back
 -- Reply    {permitted 0 or 1, count, last_request, now}
 
 local key = KEYS[1]
 local window, limit, ttl = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local cost = tonumber(ARGV[5])
 
 -- Anything but a plain integer that a double holds exactly counts as missing.
 local function integer(text)
@@ -37,19 +39,28 @@ end
 local count, last = integer(state[1]), integer(state[2])
 if count and last then
   now = math.max(now, last)
-  if now - last > window then
-    count = 0
-  elseif count >= limit then
-    if redis.call('PTTL', key) == -1 then
-      redis.call('PEXPIRE', key, ttl)
-    end
-    return {0, count, last, now}
-  end
-else
-  count = 0
+end
+if not (count and last) or now - last > window then
+  count, last = 0, now
 end
 
-redis.call('HSET', key, 'count', string.format('%.0f', count + 1),
-  'last_request', string.format('%.0f', now))
-redis.call('PEXPIRE', key, ttl)
-return {1, count + 1, now, now}
+if cost < 0 then
+  -- What was spent in an earlier window is not there to be given back.
+  if count > 0 then
+    count = math.max(0, count + cost)
+    redis.call('HSET', key, 'count', string.format('%.0f', count))
+  end
+elseif cost == 0 then
+  return {count < limit and 1 or 0, count, last, now}
+elseif count > 0 and count + cost > limit then
+  if redis.call('PTTL', key) == -1 then
+    redis.call('PEXPIRE', key, ttl)
+  end
+  return {0, count, last, now}
+else
+  count, last = count + cost, now
+  redis.call('HSET', key, 'count', string.format('%.0f', count),
+    'last_request', string.format('%.0f', last))
+  redis.call('PEXPIRE', key, ttl)
+end
+return {1, count, last, now}

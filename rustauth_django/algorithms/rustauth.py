@@ -40,17 +40,28 @@ class Outcome:
     now_ms: int
 
 
-def step(state: State | None, now_ms: int, window_ms: int, limit: int) -> Outcome:
-    """Decide one request. A refusal leaves the state as it was (RL-12)."""
-    if state is None:
-        return Outcome(True, 1, now_ms, now_ms)
-    # Time never moves backwards, whatever another host's clock says (QUIRK-10).
-    now_ms = max(now_ms, state.last_request)
-    if now_ms - state.last_request > window_ms:
-        return Outcome(True, 1, now_ms, now_ms)
-    if state.count >= limit:
-        return Outcome(False, state.count, state.last_request, now_ms)
-    return Outcome(True, state.count + 1, now_ms, now_ms)
+def step(
+    state: State | None, now_ms: int, window_ms: int, limit: int, cost: int = 1
+) -> tuple[Outcome, State | None]:
+    """Decide one request: the outcome, and the state to keep if it is a new one.
+
+    A ``cost`` above zero spends, all or nothing, and a refusal leaves the state as it was
+    (RL-12). Zero only looks. Below zero gives back what was spent in this window.
+    """
+    count, last = 0, now_ms
+    if state is not None:
+        # Time never moves backwards, whatever another host's clock says (QUIRK-10).
+        now_ms = last = max(now_ms, state.last_request)
+        if now_ms - state.last_request <= window_ms:
+            count, last = state.count, state.last_request
+    if cost == 0:
+        return Outcome(count < limit, count, last, now_ms), None
+    if cost < 0:
+        left = max(0, count + cost)
+        return Outcome(True, left, last, now_ms), State(left, last) if count else None
+    if count > 0 and count + cost > limit:
+        return Outcome(False, count, last, now_ms), None
+    return Outcome(True, count + cost, now_ms, now_ms), State(count + cost, now_ms)
 
 
 def ttl_ms(rule: RateLimitRule) -> int:
@@ -58,9 +69,9 @@ def ttl_ms(rule: RateLimitRule) -> int:
     return min(rule.window_ms + TTL_MARGIN_MS, MAX_TTL_MS)
 
 
-def arguments(rule: RateLimitRule, now_ms: int | None) -> tuple[int | str, ...]:
+def arguments(rule: RateLimitRule, now_ms: int | None, cost: int) -> tuple[int | str, ...]:
     """ARGV of the script."""
-    return "" if now_ms is None else now_ms, rule.window_ms, rule.max, ttl_ms(rule)
+    return "" if now_ms is None else now_ms, rule.window_ms, rule.max, ttl_ms(rule), cost
 
 
 def read_reply(reply: Any) -> Outcome:
@@ -83,14 +94,13 @@ def read_reply(reply: Any) -> Outcome:
 
 def decide(outcome: Outcome, rule: RateLimitRule) -> RateLimitDecision:
     """The decision's fields (RL-13 to RL-18), where a refusal never says 0 (QUIRK-07)."""
-    if outcome.permitted:
-        retry_after, reset_after = 0, ceil_seconds(rule.window_ms)
-    else:
-        wait_ms = outcome.last_request + rule.window_ms - outcome.now_ms
-        retry_after = reset_after = max(1, ceil_seconds(wait_ms))
+    wait_ms = outcome.last_request + rule.window_ms - outcome.now_ms
+    reset_after = ceil_seconds(wait_ms) if outcome.count else 0
+    if not outcome.permitted:
+        reset_after = max(1, reset_after)
     return RateLimitDecision(
         permitted=outcome.permitted,
-        retry_after=retry_after,
+        retry_after=0 if outcome.permitted else reset_after,
         limit=rule.max,
         remaining=max(0, rule.max - outcome.count),
         reset_after=reset_after,

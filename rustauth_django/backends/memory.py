@@ -17,6 +17,7 @@ from ..operations import (
     Delete,
     DeleteIfValue,
     Describe,
+    Forget,
     Get,
     Known,
     Operation,
@@ -109,6 +110,8 @@ class MemoryBackend(Backend):
                 return Page(0, [key for key in keys if key.startswith(prefix)])
             case Unlink(keys):
                 return sum(self._remove(key) for key in keys)
+            case Forget(key):
+                return self._remove(key)
             case Known(answer):
                 return answer
             case Describe():
@@ -121,15 +124,14 @@ class MemoryBackend(Backend):
         entry = self._entry(self._buckets, key)
         state = entry.content if entry else None
         assert state is None or isinstance(state, rustauth.State)
-        outcome = rustauth.step(state, now_ms, rule.window_ms, rule.max)
-        if outcome.permitted:
-            if key not in self._buckets:
+        outcome, new_state = rustauth.step(state, now_ms, rule.window_ms, rule.max, operation.cost)
+        if new_state is not None and operation.cost > 0:
+            if entry is None:
                 self._make_room()
-            self._buckets[key] = Entry(
-                rustauth.State(outcome.count, outcome.last_request),
-                self._clock() + rustauth.ttl_ms(rule),
-            )
+            self._buckets[key] = Entry(new_state, self._clock() + rustauth.ttl_ms(rule))
             self._buckets.move_to_end(key)
+        elif new_state is not None and entry is not None:
+            self._buckets[key] = entry._replace(content=new_state)
         return rustauth.decide(outcome, rule)
 
     def _entry(self, entries: dict[str, Entry], key: str) -> Entry | None:

@@ -34,6 +34,7 @@ from ..operations import (
     Delete,
     DeleteIfValue,
     Describe,
+    Forget,
     Get,
     Known,
     Operation,
@@ -213,7 +214,7 @@ def _unlink(operation: Unlink) -> Steps[int]:
 @plan_for(Consume)
 def _consume(operation: Consume) -> Steps[RateLimitDecision]:
     rule = operation.rule
-    arguments = rustauth.arguments(rule, operation.now_ms)
+    arguments = rustauth.arguments(rule, operation.now_ms, operation.cost)
     try:
         reply = yield from call(rustauth.SCRIPT, operation.key, *arguments)
     except ResponseError as error:
@@ -226,6 +227,11 @@ def _consume(operation: Consume) -> Steps[RateLimitDecision]:
             ) from None
         raise
     return rustauth.decide(rustauth.read_reply(reply), rule)
+
+
+@plan_for(Forget)
+def _forget(operation: Forget) -> Steps[bool]:
+    return bool((yield ("DEL", wire(operation.key))))
 
 
 @plan_for(Describe)
