@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any, NoReturn
@@ -32,9 +33,15 @@ def stop(signum: int, frame: object) -> NoReturn:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m example_project", description=__doc__)
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=port_number, default=8000)
     port = parser.parse_args().port
-    for ending in (signal.SIGINT, signal.SIGTERM):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            parser.error(f"port {port}: {error.strerror}; take another with make run PORT=")
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, stop)
     with embedded_server() as url:
         os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
@@ -54,5 +61,17 @@ def main() -> int:
             site.wait()
 
 
+def port_number(text: str) -> int:
+    """A port, for argparse."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(0)
+    except OSError as error:
+        sys.exit(f"cannot start: {error}")

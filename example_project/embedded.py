@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 RUN_DIR = Path(__file__).resolve().parent.parent / ".run"
 URL_FILE = RUN_DIR / "server.url"
@@ -12,8 +13,8 @@ def server_url() -> str:
     """The running server's address; without one, an address whose error says what to do."""
     try:
         return URL_FILE.read_text()
-    except FileNotFoundError:
-        return f"unix://{RUN_DIR}/start-me-with-make-run"
+    except OSError:
+        return f"unix://{quote(str(RUN_DIR))}/start-me-with-make-run"
 
 
 @contextmanager
@@ -29,4 +30,5 @@ def embedded_server() -> Iterator[str]:
         try:
             yield url
         finally:
-            URL_FILE.unlink(missing_ok=True)
+            if server_url() == url:  # and not that of a second `make run`
+                URL_FILE.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
-from .checks import check_deployment, check_settings
+from .checks import check_deployment, check_settings, check_urls
 from .connections import get_stores
 from .ratelimit import RateLimitStore
 from .storage import SecondaryStorage
@@ -17,6 +17,7 @@ class RustAuthConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_settings)
+        checks.register(check_urls, checks.Tags.urls)
         checks.register(check_deployment, checks.Tags.security, deploy=True)
 
     @property

@@ -4,16 +4,22 @@ Errors: E001 RUSTAUTH is no dictionary, E002 unknown name, E003 wrong value, E00
 settings that exclude each other, E005 the backend cannot be opened, E006 a wrong rule.
 Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
 W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
-W007 a cache whose connections wait for long.
+W007 a cache whose connections wait for long, W008 proxies without a header. Warning of
+every ``check``: W009 a rule for what the URLconf does not have.
 """
 
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.csrf import CsrfViewMiddleware
+from django.urls import URLResolver, get_resolver
+from django.urls.resolvers import LocalePrefixPattern
 from django.utils.module_loading import import_string
 
+from .client_ip import Network
 from .conf import middleware_paths, read
 from .connections import build_stores, client_of_cache
 from .exceptions import InvalidConfig
@@ -21,6 +27,7 @@ from .middleware import RateLimitMiddleware
 from .paths import matches, normalize_path
 from .rates import RateLimitRule
 from .rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
+from .sections import did_you_mean, quote
 
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
 
@@ -40,6 +47,43 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
+def check_urls(**kwargs: Any) -> list[CheckMessage]:
+    """Rules for views and routes that the URLconf does not have."""
+    settings, problems = read()
+    selectors = [entry.selector for entry in settings.rate_limit.rules.entries]
+    if problems or not any(selector.by in ("view_name", "route") for selector in selectors):
+        return []
+    known = {"view_name": set[str](), "route": set[str]()}
+    for view_name, route in walk_urls(get_resolver()):
+        known["view_name"].add(view_name)
+        known["route"].add(route)
+    return [
+        checks.Warning(
+            f'RUSTAUTH["RATE_LIMIT"]["RULES"][{index}] is for the {selector.by}'
+            f" {quote(selector.value)}, which the URLconf does not have: it limits nothing.",
+            hint=did_you_mean(selector.value, known[selector.by]),
+            id="rustauth_django.W009",
+        )
+        for index, selector in enumerate(selectors)
+        if selector.by in known and selector.value not in known[selector.by]
+    ]
+
+
+def walk_urls(
+    resolver: URLResolver, namespaces: tuple[str, ...] = (), route: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Name and route of every view, as ``ResolverMatch`` has them, without languages."""
+    for pattern in resolver.url_patterns:
+        is_language = isinstance(pattern.pattern, LocalePrefixPattern)
+        own = "" if is_language else str(pattern.pattern)
+        joined = route + own.removeprefix("^") if route else own
+        if isinstance(pattern, URLResolver):
+            inner = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
+            yield from walk_urls(pattern, inner, joined)
+        else:
+            yield ":".join([*namespaces, pattern.name or pattern.lookup_str]), joined
+
+
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """What works, and should not be served to the world."""
     settings, problems = read()
@@ -53,7 +97,7 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     if settings.cache is None and settings.url.startswith("memory://"):
         warn(
             "W001",
-            'RUSTAUTH["URL"] is not set: each process keeps its own state in memory.',
+            'RUSTAUTH["URL"] is memory://: each process keeps its own state.',
             'Set it to "redis://HOST:6379/0", or set RUSTAUTH["CACHE"].',
         )
     warnings += _check_middleware()
@@ -64,12 +108,19 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
             "Set it to True, or to None for on unless DEBUG.",
         )
     addresses = settings.rate_limit.addresses
-    if any(network.prefixlen == 0 for network in addresses.trusted_proxies):
+    if trusts_everyone(addresses.trusted_proxies):
         warn(
             "W005",
             'RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXIES"] trusts every address: no client is'
             " ever found in a forwarded header.",
             "List the networks of your own proxies only.",
+        )
+    if addresses.trusted_proxies and not addresses.headers:
+        warn(
+            "W008",
+            'RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXIES"] has no effect without IP_HEADERS: the'
+            " client is always the peer.",
+            'Name the header that your proxies write, like "X-Forwarded-For".',
         )
     for index, entry in enumerate(settings.rate_limit.rules.entries):
         if swallows_sign_in(entry, settings.rate_limit.rules.base_path):
@@ -88,6 +139,13 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
             "Set SOCKET_TIMEOUT (django-redis) or socket_timeout in its OPTIONS, to 0.5 or so.",
         )
     return warnings
+
+
+def trusts_everyone(networks: tuple[Network, ...]) -> bool:
+    """Do these networks together leave nobody out?"""
+    v4 = collapse_addresses(n for n in networks if isinstance(n, IPv4Network))
+    v6 = collapse_addresses(n for n in networks if isinstance(n, IPv6Network))
+    return any(n.prefixlen == 0 for n in v4) or any(n.prefixlen == 0 for n in v6)
 
 
 def swallows_sign_in(entry: RuleEntry, base_path: str) -> bool:

@@ -7,7 +7,11 @@ The whole dictionary is read even if the first line of it is wrong, so that
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPMethod
+from inspect import signature
 from ipaddress import IPv6Address, ip_network
+from types import FunctionType, MethodType
 from typing import Any
 
 from django.conf import settings
@@ -126,7 +130,7 @@ def _read_top(top: Section) -> Settings:
 def _read_rate_limit(section: Section) -> GuardOptions:
     get, each = section.get, section.each
     enabled = get("ENABLED", "True, False or None", lambda value: isinstance(value, bool))
-    base_path = get("BASE_PATH", 'a path like "/api/auth"', lambda value: isinstance(value, str))
+    base_path = get("BASE_PATH", 'a path like "/api/auth"', _is_path)
     rules = each("RULES", "a list of rules", _read_entry, "E006")
     headers = each("IP_HEADERS", "a list of header names", _read_header)
     proxies = each("TRUSTED_PROXIES", "a list of addresses or networks", _read_network)
@@ -180,13 +184,16 @@ def _read_entry(raw: Any) -> RuleEntry:
 def _read_selector(raw: dict[str, Any]) -> Selector:
     named = [name for name in SELECTORS if name in raw]
     if len(named) != 1:
-        raise Wrong(f"must have one of {either(SELECTORS)}", RULE_HINT)
+        raise Wrong(f"must have exactly one of {either(SELECTORS)}", RULE_HINT)
     by, value = named[0], raw[named[0]]
     if not isinstance(value, str) or not value:
         raise Wrong(f"must have text as its {quote(by)}, not {value!r}", RULE_HINT)
     if by == "path":
         if not value.startswith(("/", "*")):
             raise Wrong(f"can match no path with {value!r}", 'Begin it with "/" or "*".')
+        if value.count("*") > 1 or re.search(r"[?#<>{}\s]|/:|%[0-9A-Fa-f]{2}", value):
+            hint = 'It is the decoded path, with one "*" at most; for parameters, use "route".'
+            raise Wrong(f"can match no path with {value!r}", hint)
         value = value.rstrip("/") or "/"
     if by == "route":
         value = value.removeprefix("/")
@@ -196,6 +203,11 @@ def _read_selector(raw: dict[str, Any]) -> Selector:
         if not is_list or not methods or not all(isinstance(name, str) for name in methods):
             raise Wrong(f'must have a list as its "methods", not {methods!r}', 'Like ["POST"].')
         methods = frozenset(name.upper() for name in methods)
+        for name in methods - set(HTTPMethod.__members__):
+            raise Wrong(
+                f"has the unknown method {quote(name)}",
+                did_you_mean(name, HTTPMethod.__members__),
+            )
     return Selector(by, value, methods)  # type: ignore[arg-type]  # one of SELECTORS
 
 
@@ -218,8 +230,12 @@ def _read_function(value: Any) -> Callable[..., Any]:
         except Exception as error:  # noqa: BLE001  # whatever the site's module does
             text = f"cannot be imported: {type(error).__name__}: {error}"
             raise Wrong(text, FUNCTION_HINT) from None
-    if not callable(value) or isinstance(value, type):
+    if not isinstance(value, FunctionType | MethodType | partial):
         raise Wrong("must be a function, or its dotted path", FUNCTION_HINT)
+    try:
+        signature(value).bind(None, None)
+    except TypeError:
+        raise Wrong("must take two arguments", FUNCTION_HINT) from None
     function: Callable[..., Any] = value
     return function
 
@@ -231,6 +247,9 @@ def _read_header(value: Any) -> str:
     if name == "REMOTE_ADDR":
         # As a header it would be the client's own invention.
         raise Wrong("must not be REMOTE_ADDR, which is no header", "Leave IP_HEADERS out.")
+    if name == "FORWARDED":
+        hint = 'Have the proxy write "X-Forwarded-For" or "X-Real-IP".'
+        raise Wrong("must not be the header Forwarded, whose syntax is not read", hint)
     return name if name.startswith("HTTP_") else f"HTTP_{name}"
 
 
@@ -251,6 +270,10 @@ def _read_network(value: Any) -> Network:
 def _is_text(value: Any) -> bool:
     is_encodable = isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
     return is_encodable and bool(value)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and not re.search(r"[?#*^:\s]", value)
 
 
 def _is_options(value: Any) -> bool:

@@ -79,6 +79,8 @@ def build_stores(settings: Settings) -> RustAuthStores:
         )
     except InvalidConfig as error:
         where = "CACHE" if settings.cache is not None else "URL"
+        if settings.client_options and "client" in str(error):
+            where = "CLIENT_OPTIONS"
         raise InvalidConfig(f'RUSTAUTH["{where}"]: {error}') from None
 
 
@@ -104,6 +106,10 @@ def client_of_cache(alias: str) -> Redis:
             f"the cache {alias!r} is neither a django_redis.cache.RedisCache nor a"
             " django.core.cache.backends.redis.RedisCache on one server"
         )
+    options = client.connection_pool.connection_kwargs
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if not isinstance(options.get(name), int | float | None):
+            raise InvalidConfig(f"the cache {alias!r} has a {name} that is no number")
     return Redis(connection_pool=client.connection_pool)
 
 

@@ -19,6 +19,7 @@ from django.http import HttpRequest
 from django.urls import ResolverMatch, get_urlconf
 from django.utils.translation import get_language_from_path
 
+from .exceptions import InvalidConfig
 from .paths import is_literal, is_under, matches, normalize_path
 from .plans import Call, Plan
 from .rates import RateLimitRule
@@ -209,13 +210,19 @@ class RuleSet:
         current = rest or self.built_in(target)
         rule = yield Call(function, (request, current.rule))
         name = " ".join([str(selector), getattr(function, "__name__", "function")]).strip()
-        if rule is not None and not isinstance(rule, RateLimitRule):
+        if rule is None:
+            return None
+        if not isinstance(rule, RateLimitRule):
             raise TypeError(
                 f"the rule function {name} must return a RateLimitRule or None,"
                 f" not {type(rule).__name__}"
             )
-        if rule is None or (rest and rule == rest.rule):
-            return rest if rule else None
+        try:
+            rule.validate()
+        except InvalidConfig as error:
+            raise InvalidConfig(f"the rule function {name} returned {rule}: {error}") from None
+        if rest and rule == rest.rule:
+            return rest
         # What a function returns may differ from call to call, each a rule of its own.
         name = f"{name} {rule.max}/{rule.window_ms}ms"
         return Limit(name, rule, f"{target.bucket}|{name}")

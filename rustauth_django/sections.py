@@ -78,11 +78,15 @@ def quote(value: object) -> str:
 def either(names: Collection[str]) -> str:
     """Some names as a choice, in prose."""
     *others, last = map(quote, names)
-    return f"{', '.join(others)} or {last}"
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:
     """A hint for a name that is not known: the nearest that is, or all of them."""
     by_upper = {key.upper(): key for key in known}
+    if not known:
+        return "There is none."
     close = difflib.get_close_matches(str(name).upper(), by_upper, n=1)
-    return f"Did you mean {quote(by_upper[close[0]])}?" if close else f"Known: {either(known)}."
+    if close:
+        return f"Did you mean {quote(by_upper[close[0]])}?"
+    return f"Known: {either(known)}." if len(known) <= 12 else "Nothing known is like it."

@@ -8,7 +8,7 @@ from redis import BlockingConnectionPool, Redis
 from redis import asyncio as aioredis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import RedisError
+from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
 from .backends.base import Backend
@@ -18,6 +18,17 @@ from .exceptions import InvalidConfig
 from .keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
 from .ratelimit import RateLimitStore
 from .storage import SecondaryStorage
+
+# A pool has a place for each connection from the start.
+MAX_CONNECTIONS = 65_535
+OPTION_KINDS: dict[str, type] = {
+    "max_connections": int,
+    "retry": Retry,
+    "socket_keepalive_options": dict,
+    "credential_provider": CredentialProvider,
+    "client_name": str,
+}
+REFUSED_OPTIONS = {"encoding", "encoding_errors", "command_packer", "redis_connect_func"}
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "memory")
 
@@ -147,7 +158,7 @@ def open_backend(url: str, client_options: dict[str, Any]) -> Backend:
         pool = BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
         # Constructed, not connected: so that a wrong option is found now.
         pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError, RedisError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever the options made of it
         unknown = re.search(r"unexpected keyword argument ('\w+')", str(error))
         told = f"does not take the option {unknown[1]}" if unknown else "refuses these options"
         raise InvalidConfig(f"the redis client {told}") from None
@@ -159,9 +170,18 @@ def check_options(options: dict[str, Any]) -> None:
     for name in ("socket_timeout", "socket_connect_timeout", "timeout", "health_check_interval"):
         value = options.get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and (not is_number or value < 0):
-            raise InvalidConfig(f"the client option {name!r} must be a number of seconds")
-    if not isinstance(options["max_connections"], int) or options["max_connections"] < 1:
-        raise InvalidConfig("the client option 'max_connections' must be an int above zero")
-    if not isinstance(options["retry"], Retry):
-        raise InvalidConfig("the client option 'retry' must be a redis.retry.Retry")
+        least = 0 if name == "health_check_interval" else 1e-3
+        if value is not None and not (is_number and value >= least):
+            raise InvalidConfig(f"the client option {name!r} must be seconds above zero, or None")
+    for name, kind in OPTION_KINDS.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise InvalidConfig(f"the client option {name!r} must be of type {kind.__name__}")
+    if not 0 < (options["max_connections"] or 0) <= MAX_CONNECTIONS:
+        raise InvalidConfig(f"the client option 'max_connections' must be 1 to {MAX_CONNECTIONS}")
+    for name in REFUSED_OPTIONS & options.keys():
+        raise InvalidConfig(f"the client option {name!r} cannot be set: values are UTF-8 text")
+    try:
+        str(options.get("host", "")).encode("idna")
+    except UnicodeError:
+        raise InvalidConfig("the host in the URL is no host name") from None

@@ -460,6 +460,23 @@ def test_a_wrong_password_is_an_error_not_an_outage(guarded_server: Server, face
             assert "open-up" not in str(caught.value)
 
 
+class BrokenProvider(redis.CredentialProvider):
+    """Credentials that cannot be had."""
+
+    def get_credentials(self) -> tuple[str]:
+        raise LookupError("secret")
+
+
+def test_whatever_a_client_raises_is_a_backend_error(one_server: Server, faced: Any) -> None:
+    """So that the limiter's stand-in takes over, and no text of unknown origin is told."""
+    options = {"credential_provider": BrokenProvider()}
+    with RustAuthStores.from_url(one_server.url, client_options=options) as stores:
+        storage, _ = faced(stores)
+        with pytest.raises(BackendError, match="the redis client raised LookupError") as caught:
+            storage.get("key")
+        assert "secret" not in str(caught.value)
+
+
 def test_arguments_are_not_quoted_by_errors(faced: Any) -> None:
     """A server without GETDEL, as all were before 6.2, quotes the token that was asked for."""
     with (

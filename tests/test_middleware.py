@@ -15,7 +15,13 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path as url_path
 from django.utils import translation
 
-from rustauth_django import RateLimitDecision, RateLimitRule, RustAuthStores, rate_limit_store
+from rustauth_django import (
+    InvalidConfig,
+    RateLimitDecision,
+    RateLimitRule,
+    RustAuthStores,
+    rate_limit_store,
+)
 from rustauth_django.connections import get_stores
 from rustauth_django.operations import Scan
 
@@ -356,11 +362,18 @@ def strange(request: HttpRequest, current: RateLimitRule) -> Any:
     return (60, 1)
 
 
+def impossible(request: HttpRequest, current: RateLimitRule) -> Any:
+    return RateLimitRule(window=0, max=5)
+
+
 def test_a_function_that_returns_nonsense_is_named(memory_site: Site) -> None:
     """It is a 500, not a request without a limit."""
     memory_site.configure(RULES=[strange])
     memory_site.client.raise_request_exception = True
     with pytest.raises(TypeError, match="the rule function strange must return a RateLimitRule"):
+        memory_site.get("/items/")
+    memory_site.configure(RULES=[impossible])
+    with pytest.raises(InvalidConfig, match="the rule function impossible returned RateLimitRule"):
         memory_site.get("/items/")
 
 
@@ -497,6 +510,18 @@ def test_the_page_is_translated_and_overridable(memory_site: Site) -> None:
         memory_site.configure(MAX=1)
         response = [memory_site.get("/items/", Accept="text/html") for _ in range(2)][-1]
         assert response.content == b"ours: 10 1"
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [[], [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": False}]],
+)
+def test_a_site_without_templates_answers_in_json(memory_site: Site, templates: Any) -> None:
+    """Whatever the client prefers: a refusal is never a 500."""
+    with override_settings(TEMPLATES=templates):
+        memory_site.configure(MAX=1)
+        response = [memory_site.get("/items/", Accept="text/html") for _ in range(2)][-1]
+    assert (response.status_code, response.content) == (429, BODY)
 
 
 class LanguagesUrls:

@@ -27,7 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
 from ..algorithms import rustauth
-from ..exceptions import BackendError, BackendUnavailable
+from ..exceptions import BackendError, BackendUnavailable, RustAuthError
 from ..operations import (
     CompareAndSet,
     Consume,
@@ -118,14 +118,18 @@ class RedisBackend(Backend):
         perform: Execute = self._client.execute_command
         try:
             return drive(_plan(operation), lambda command: perform(*command))
-        except (RedisError, OSError, UnicodeDecodeError) as error:
+        except RustAuthError:
+            raise
+        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
             raise translate(operation, error) from None
 
     async def arun(self, operation: Operation[T]) -> T:
-        perform: Execute = (await self._loops.client()).execute_command
         try:
+            perform: Execute = (await self._loops.client()).execute_command
             return await adrive(_plan(operation), lambda command: perform(*command))
-        except (RedisError, OSError, UnicodeDecodeError) as error:
+        except RustAuthError:
+            raise
+        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
             raise translate(operation, error) from None
 
     def close(self) -> None:
@@ -282,6 +286,9 @@ def translate(operation: Operation[Any], error: Exception) -> BackendError:
     """The app's own error for one of redis-py's or the network's."""
     if isinstance(error, UnicodeDecodeError):
         return BackendError(operation.label, "the value is not UTF-8")
+    if not isinstance(error, RedisError | OSError):
+        # Its text may quote anything.
+        return BackendError(operation.label, f"the redis client raised {type(error).__name__}")
     # Servers quote the arguments of commands that they do not know; the sentinel client
     # prints whole objects.
     reason = re.split(r", with args|\W+<redis\.", str(error))[0] or type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ..connections import get_stores
-from ..exceptions import RustAuthError
+from ..exceptions import BackendError, RustAuthError
 from ..stores import RustAuthStores
 
 INTERRUPTED = 130  # what shells make of Ctrl-C
@@ -28,11 +28,15 @@ class StoresCommand(BaseCommand):
         try:
             output = super().execute(*args, **options)
             self.stdout.flush()
+        except BackendError as error:
+            raise CommandError(f"{self.stores.backend.location}: {error}") from None
         except RustAuthError as error:
             raise CommandError(str(error)) from None
         except OSError as error:
+            if getattr(self.stdout, "_out", None) is not sys.stdout:
+                raise  # a stream of the caller's, who knows what to do
             # What is still buffered has nowhere to go: spare it Python's last flush.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             if isinstance(error, BrokenPipeError):
                 sys.exit(0)
             raise CommandError(f"Cannot write: {error.strerror}.") from None
@@ -55,15 +59,18 @@ class StoresCommand(BaseCommand):
                 total += count
                 if self.stderr.isatty() and time.monotonic() - shown_at > 0.1:
                     shown_at, is_shown = time.monotonic(), True
-                    self.stderr.write(f"\r{verb} {total:,} ...", ending="")
+                    self.stderr.write(f"\r{verb} {total:,} ...", str, ending="")
                     self.stderr.flush()
         except KeyboardInterrupt:
             raise CommandError(
                 f"Interrupted: {verb.lower()} {total:,} until then.", returncode=INTERRUPTED
             ) from None
+        except BackendError as error:
+            where = self.stores.backend.location
+            raise CommandError(f"{where}: {error}; {verb.lower()} {total:,} until then.") from None
         finally:
             if is_shown:
-                self.stderr.write("\r\x1b[K", ending="")
+                self.stderr.write("\r\x1b[K", str, ending="")
         return total
 
 

@@ -1,12 +1,14 @@
 import time
 from typing import Any
 
-from ...operations import Describe
+from ...exceptions import BackendError, BackendUnavailable
+from ...operations import Describe, ServerInfo
 from ...rates import RateLimitRule
 from ..base import StoresCommand
 
 SAMPLES = 10
 PROBE = "rustauth-check"
+UNKNOWN = ServerInfo("a server that does not say", "", "unknown", "unknown")
 
 
 class Command(StoresCommand):
@@ -14,10 +16,15 @@ class Command(StoresCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         backend = self.stores.backend
-        info = backend.run(Describe())
         # A server that answers may still be a replica, or full: ask for what the app needs.
         self.stores.secondary_storage.set(PROBE, "", ttl=1)
         self.stores.rate_limit_store.consume(PROBE, RateLimitRule(window=1, max=1))
+        try:
+            info = backend.run(Describe())
+        except BackendUnavailable:
+            raise
+        except BackendError:
+            info = UNKNOWN  # a user that may not ask can work all the same
         self.stdout.write(f"{backend.location} answers: {info.name} {info.version}".rstrip())
         self.stdout.write(f"mode: {info.mode}")
         self.stdout.write(f"latency: {self.latency():.2f} ms (median of {SAMPLES} reads)")

@@ -49,7 +49,7 @@ class Command(StoresCommand):
     def confirm(self, what: str) -> None:
         try:
             answer = input(f"This removes {what}.\nType 'yes' to go on, anything else to cancel: ")
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, KeyboardInterrupt, RuntimeError):  # the last: no stdin at all
             answer = ""
             self.stdout.write("")
         if answer != "yes":

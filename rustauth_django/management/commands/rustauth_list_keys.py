@@ -1,6 +1,7 @@
 import json
+import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
@@ -23,7 +24,9 @@ class Command(StoresCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--match", metavar="GLOB", help='Only keys like this, for example "session:*".'
+            "--match",
+            metavar="GLOB",
+            help='Only keys like this, for example "session:*"; "[[]" stands for "[".',
         )
         parser.add_argument(
             "--ttl",
@@ -34,7 +37,9 @@ class Command(StoresCommand):
         parser.add_argument("--limit", type=count, metavar="N", help="At most this many keys.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        keys = islice(self.keys(options["match"]), options["limit"])
+        keys: Iterable[str] = self.keys(options["match"])
+        if options["limit"] is not None:
+            keys = islice(keys, max(0, min(int(options["limit"]), sys.maxsize)))
         found = (
             ((key, self.ttl(key)) for key in keys) if options["ttl"] else ((k, None) for k in keys)
         )
