@@ -1,0 +1,102 @@
+"""From a URL and a client's options to a backend, without a connection."""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis import BlockingConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.credentials import CredentialProvider
+from redis.retry import Retry
+
+from ..exceptions import InvalidConfig
+from .base import Backend
+from .memory import MemoryBackend
+from .redis import RedisBackend
+
+# A pool has a place for each connection from the start.
+MAX_CONNECTIONS = 65_535
+OPTION_KINDS: dict[str, type] = {
+    "max_connections": int,
+    "retry": Retry,
+    "socket_keepalive_options": dict,
+    "credential_provider": CredentialProvider,
+    "client_name": str,
+}
+# Values are UTF-8, and what is said on a connection is the same on both faces.
+REFUSED_OPTIONS = {"encoding", "encoding_errors", "command_packer", "redis_connect_func"}
+
+SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "memory")
+
+
+def client_defaults() -> dict[str, Any]:
+    """How a client behaves in the path of a request, unless told otherwise.
+
+    It waits for fractions of a second where redis-py waits for several. Nothing is
+    sent twice: a retried ``take`` or ``consume`` may have been carried out the first
+    time. RESP2 spares each new connection a handshake.
+    """
+    return {
+        "socket_connect_timeout": 0.5,
+        "socket_timeout": 0.5,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "max_connections": 100,
+        "timeout": 1.0,
+    }
+
+
+def open_backend(url: str, client_options: dict[str, Any]) -> Backend:
+    """The backend that ``url`` names (ST-42, ST-43)."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        listed = ", ".join(f"{name}://" for name in SCHEMES)
+        raise InvalidConfig(f"the URL must start with one of {listed}")
+    if scheme == "memory":
+        return MemoryBackend()
+    try:
+        redis_url = f"{scheme.replace('valkey', 'redis')}://{rest}"
+        database = urlsplit(redis_url).path.strip("/")
+        if scheme != "unix" and database and not database.isdecimal():
+            raise ValueError(database)  # redis-py would quietly take 0
+        in_url = parse_url(redis_url)  # type: ignore[no-untyped-call]
+    except ValueError:
+        # Whatever the parser says may quote a part of the password.
+        raise InvalidConfig(
+            "the URL cannot be read; write scheme://user:password@host:port/database, with"
+            " special characters in the user name and the password percent-encoded"
+        ) from None
+    options = client_defaults() | client_options | in_url
+    check_options(options)
+    try:
+        pool = BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
+        # Constructed, not connected: so that a wrong option is found now.
+        pool.connection_class(**pool.connection_kwargs)
+    except Exception as error:  # noqa: BLE001  # whatever the options made of it
+        unknown = re.search(r"unexpected keyword argument ('\w+')", str(error))
+        told = f"does not take the option {unknown[1]}" if unknown else "refuses these options"
+        raise InvalidConfig(f"the redis client {told}") from None
+    return RedisBackend(Redis.from_pool(pool), owned=True)
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise ``InvalidConfig`` for options that redis-py would stumble over only in use."""
+    for name in ("socket_timeout", "socket_connect_timeout", "timeout", "health_check_interval"):
+        value = options.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        least = 0 if name == "health_check_interval" else 1e-3
+        if value is not None and not (is_number and value >= least):
+            raise InvalidConfig(f"the client option {name!r} must be seconds above zero, or None")
+    for name, kind in OPTION_KINDS.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise InvalidConfig(f"the client option {name!r} must be of type {kind.__name__}")
+    if not 0 < (options["max_connections"] or 0) <= MAX_CONNECTIONS:
+        raise InvalidConfig(f"the client option 'max_connections' must be 1 to {MAX_CONNECTIONS}")
+    for name in REFUSED_OPTIONS & options.keys():
+        raise InvalidConfig(f"the client option {name!r} is not supported")
+    try:
+        str(options.get("host", "")).encode("idna")
+    except UnicodeError:
+        raise InvalidConfig("the host in the URL is no host name") from None
