@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -631,24 +630,24 @@ def test_a_bucket_of_another_type_is_no_500(one_server: Server, prefix: str, run
         site.close()
 
 
-seen_threads: list[int] = []
+seen_tasks: list[Any] = []
 
 
-async def note_thread(request: HttpRequest, current: RateLimitRule) -> RateLimitRule:
-    seen_threads.append(threading.get_ident())
+async def note_task(request: HttpRequest, current: RateLimitRule) -> RateLimitRule:
+    seen_tasks.append(asyncio.current_task())
     return current
 
 
 async def test_under_asgi_nothing_leaves_the_event_loop(backend_url: str, prefix: str) -> None:
-    """Native async: rules, address and decision are worked out in the loop's own thread."""
-    limits = {"RULES": ["tests.test_middleware.note_thread"]}
+    """Native async: the request's own task works all of it out, never a thread's."""
+    limits = {"RULES": ["tests.test_middleware.note_task"]}
     middleware = ["rustauth_django.middleware.RateLimitMiddleware"]
     rustauth = {"URL": backend_url, "KEY_PREFIX": prefix, "RATE_LIMIT": limits}
-    seen_threads.clear()
+    seen_tasks.clear()
     with override_settings(RUSTAUTH=rustauth, MIDDLEWARE=middleware):
         response = await AsyncClient().get("/async/")
     assert response.headers["RateLimit"] == '"default";r=99;t=10'
-    assert seen_threads == [threading.get_ident()]
+    assert seen_tasks == [asyncio.current_task()]
 
 
 def test_a_request_costs_one_round_trip(one_server: Server, prefix: str, runner: Any) -> None:
