@@ -377,7 +377,6 @@ QUICK = {
     ("cache", "words"),
     [
         ({**SLOW, "LOCATION": "http://u:secret@h"}, "cannot be opened"),
-        ({**SLOW, "LOCATION": ""}, "cannot be opened: Missing connections string"),
         ({**SLOW, "OPTIONS": {"CLIENT_CLASS": "django_redis.client.ShardClient"}}, "on one server"),
         ({**QUICK, "LOCATION": "http://u:secret@h"}, "cannot be opened"),
     ],
