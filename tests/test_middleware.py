@@ -667,6 +667,7 @@ def test_a_request_costs_one_round_trip(one_server: Server, prefix: str, runner:
             "cmdstat_hmget",
             "cmdstat_hset",
             "cmdstat_pexpire",
+            "cmdstat_pttl",
             "cmdstat_time",
             "cmdstat_config|resetstat",
             "cmdstat_config",

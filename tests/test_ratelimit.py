@@ -294,6 +294,17 @@ def test_a_strange_reply_is_a_backend_error(reply: Any, what: str) -> None:
         rustauth.read_reply(reply)
 
 
+def test_memory_keeps_the_longer_lifetime(memory: RustAuthStores, clock: Clock) -> None:
+    """QUIRK-11: as a server does."""
+    store = memory.rate_limit_store
+    store.consume("key", RateLimitRule(60, 1))
+    assert not store.consume("key", RateLimitRule(1, 1)).permitted
+    clock.now_ms += 30_000
+    assert store.consume("key", RateLimitRule(1, 1)).permitted
+    clock.now_ms += 20_000
+    assert not store.consume("key", RateLimitRule(60, 1)).permitted
+
+
 def test_memory_forgets_buckets(memory: RustAuthStores, clock: Clock) -> None:
     """RL-32, RL-33: after their window, and the oldest first when there are too many."""
     store = memory.rate_limit_store

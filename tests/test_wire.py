@@ -100,6 +100,16 @@ def test_a_bucket_without_ttl_gets_one(
     assert 0 < raw.pttl(key) <= 10_000 + rustauth.TTL_MARGIN_MS
 
 
+def test_a_shorter_window_does_not_cut_a_longer_one(
+    raw: redis.Redis, server_stores: RustAuthStores, prefix: str
+) -> None:
+    """QUIRK-11: where two rules meet in one bucket, the longer lifetime stays."""
+    store = server_stores.rate_limit_store
+    store.consume("key", RateLimitRule(60, 3))
+    store.consume("key", RateLimitRule(1, 3))
+    assert raw.pttl(f"{prefix}rate-limit:key") > 50_000
+
+
 def test_the_server_clock_is_the_servers(
     raw: redis.Redis, server_stores: RustAuthStores, prefix: str
 ) -> None:
@@ -186,10 +196,10 @@ def test_each_operation_is_one_command(raw: redis.Redis, server_stores: RustAuth
         (lambda: storage.delete_if_value("k", "v"), {"evalsha": 1, "get": 1}),
         (
             lambda: limits.consume("k", RULE, T),
-            {"evalsha": 1, "hmget": 1, "hset": 1, "pexpire": 1},
+            {"evalsha": 1, "hmget": 1, "hset": 1, "pttl": 1, "pexpire": 1},
         ),
         (lambda: limits.peek("k", RULE, T), {"evalsha": 1, "hmget": 1}),
-        (lambda: limits.refund("k", RULE, 1, T), {"evalsha": 1, "hmget": 1, "hset": 1}),
+        (lambda: limits.refund("k", RULE, 1, T), {"evalsha": 1, "hmget": 1, "hset": 1, "pttl": 1}),
         (lambda: limits.reset("k"), {"del": 1}),
         (lambda: limits.refund("k", RULE, 1, T), {"evalsha": 1, "hmget": 1}),
         (lambda: storage.set_if_not_exists("k", "v", 0), {}),

@@ -44,23 +44,30 @@ if not (count and last) or now - last > window then
   count, last = 0, now
 end
 
+-- A bucket without a TTL gets one, and none gets a shorter one: rules of different
+-- windows may meet in it.
+local function keep_for(least)
+  if redis.call('PTTL', key) < least then
+    redis.call('PEXPIRE', key, ttl)
+  end
+end
+
 if cost < 0 then
   -- What was spent in an earlier window is not there to be given back.
   if count > 0 then
     count = math.max(0, count + cost)
     redis.call('HSET', key, 'count', string.format('%.0f', count))
+    keep_for(0)
   end
 elseif cost == 0 then
   return {count < limit and 1 or 0, count, last, now}
 elseif count > 0 and count + cost > limit then
-  if redis.call('PTTL', key) == -1 then
-    redis.call('PEXPIRE', key, ttl)
-  end
+  keep_for(0)
   return {0, count, last, now}
 else
   count, last = count + cost, now
   redis.call('HSET', key, 'count', string.format('%.0f', count),
     'last_request', string.format('%.0f', last))
-  redis.call('PEXPIRE', key, ttl)
+  keep_for(tonumber(ttl))
 end
 return {1, count, last, now}

@@ -128,7 +128,9 @@ class MemoryBackend(Backend):
         if new_state is not None and operation.cost > 0:
             if entry is None:
                 self._make_room()
-            self._buckets[key] = Entry(new_state, self._clock() + rustauth.ttl_ms(rule))
+            earlier = (entry and entry.expires_at) or 0  # of a rule with a longer window
+            expires_at = max(earlier, self._clock() + rustauth.ttl_ms(rule))
+            self._buckets[key] = Entry(new_state, expires_at)
             self._buckets.move_to_end(key)
         elif new_state is not None and entry is not None:
             self._buckets[key] = entry._replace(content=new_state)
