@@ -116,7 +116,7 @@ class MemoryBackend(Backend):
                 return answer
             case Describe():
                 return ServerInfo("memory", "", "per process", "noeviction")
-        raise TypeError(f"no such operation: {operation!r}")  # pragma: no cover
+        raise TypeError(f"no such operation: {operation!r}")
 
     def _consume(self, operation: Consume) -> RateLimitDecision:
         key, rule = operation.key, operation.rule
