@@ -1,16 +1,20 @@
 """What the commands share: one clear line for every failure, and good manners on a terminal."""
 
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
 
 from ..connections import get_stores
 from ..exceptions import BackendError, RustAuthError
 from ..stores import RustAuthStores
+
+T = TypeVar("T")
 
 INTERRUPTED = 130  # what shells make of Ctrl-C
 
@@ -55,7 +59,7 @@ class StoresCommand(BaseCommand):
         """
         total, shown_at, is_shown = 0, time.monotonic(), False
         try:
-            for count in counts:
+            for count in whole_steps(counts):
                 total += count
                 if self.stderr.isatty() and time.monotonic() - shown_at > 0.1:
                     shown_at, is_shown = time.monotonic(), True
@@ -72,6 +76,31 @@ class StoresCommand(BaseCommand):
             if is_shown:
                 self.stderr.write("\r\x1b[K", str, ending="")
         return total
+
+
+def whole_steps(items: Iterable[T]) -> Iterator[T]:
+    """The items of an iterator, where Ctrl-C takes effect between two of them.
+
+    In the middle of a step its result would be lost, and hiredis 3.5 crashes if an
+    exception finds it packing a command.
+    """
+    iterator = iter(items)
+    is_main = threading.current_thread() is threading.main_thread()
+    deferrable = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    noted: list[int] = []
+    while True:
+        if deferrable:
+            signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        finally:
+            if deferrable:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield item
+        if noted:
+            raise KeyboardInterrupt
 
 
 def printable(text: str, encoding: str | None) -> str:

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from ..base import StoresCommand, printable
+from ..base import StoresCommand, printable, whole_steps
 
 
 def count(text: str) -> int:
@@ -52,7 +52,7 @@ class Command(StoresCommand):
                 self.stdout.write(f"{printable(key, encoding)}{left}")
 
     def keys(self, match: str | None) -> Iterator[str]:
-        keys = self.stores.secondary_storage.iter_keys()
+        keys = whole_steps(self.stores.secondary_storage.iter_keys())
         return (key for key in keys if match is None or fnmatchcase(key, match))
 
     def ttl(self, key: str) -> int | None:
