@@ -57,6 +57,7 @@ SIGN_IN_VIEWS = frozenset(
         "account_reset_password_from_key",
         "account_confirm_login_code",
         "account_confirm_password_reset_code",
+        "account_complete_password_reset",
         "mfa_authenticate",
         "mfa_reauthenticate",
     }
