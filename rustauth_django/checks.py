@@ -20,16 +20,20 @@ from django.urls.resolvers import LocalePrefixPattern
 from django.utils.module_loading import import_string
 
 from .client_ip import Network
-from .conf import middleware_paths, read
+from .conf import Settings, middleware_paths, read
 from .connections import build_stores, client_of_cache
 from .exceptions import InvalidConfig
 from .middleware import RateLimitMiddleware
-from .paths import matches, normalize_path
+from .paths import base, matches, normalize_path
 from .rates import RateLimitRule
 from .rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
 from .sections import did_you_mean, quote
 
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
+
+
+def warning(id: str, message: str, hint: str) -> CheckMessage:
+    return checks.Warning(message, hint=hint, id=f"rustauth_django.{id}")
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -58,11 +62,11 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
         known["view_name"].add(view_name)
         known["route"].add(route)
     return [
-        checks.Warning(
+        warning(
+            "W009",
             f'RUSTAUTH["RATE_LIMIT"]["RULES"][{index}] is for the {selector.by}'
             f" {quote(selector.value)}, which the URLconf does not have: it limits nothing.",
-            hint=did_you_mean(selector.value, known[selector.by]),
-            id="rustauth_django.W009",
+            did_you_mean(selector.value, known[selector.by]),
         )
         for index, selector in enumerate(selectors)
         if selector.by in known and selector.value not in known[selector.by]
@@ -89,34 +93,32 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     settings, problems = read()
     if problems:
         return []
-    warnings: list[CheckMessage] = []
+    return [*_check_middleware(), *_check_values(settings)]
 
-    def warn(id: str, message: str, hint: str) -> None:
-        warnings.append(checks.Warning(message, hint=hint, id=f"rustauth_django.{id}"))
 
+def _check_values(settings: Settings) -> Iterator[CheckMessage]:
     if settings.cache is None and settings.url.startswith("memory://"):
-        warn(
+        yield warning(
             "W001",
             'RUSTAUTH["URL"] is memory://: each process keeps its own state.',
             'Set it to "redis://HOST:6379/0", or set RUSTAUTH["CACHE"].',
         )
-    warnings += _check_middleware()
     if not settings.rate_limit.enabled:
-        warn(
+        yield warning(
             "W004",
             'RUSTAUTH["RATE_LIMIT"]["ENABLED"] is off: no request is limited.',
             "Set it to True, or to None for on unless DEBUG.",
         )
     addresses = settings.rate_limit.addresses
     if trusts_everyone(addresses.trusted_proxies):
-        warn(
+        yield warning(
             "W005",
             'RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXIES"] trusts every address: no client is'
             " ever found in a forwarded header.",
             "List the networks of your own proxies only.",
         )
     if addresses.trusted_proxies and not addresses.headers:
-        warn(
+        yield warning(
             "W008",
             'RUSTAUTH["RATE_LIMIT"]["TRUSTED_PROXIES"] has no effect without IP_HEADERS: the'
             " client is always the peer.",
@@ -124,7 +126,7 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
         )
     for index, entry in enumerate(settings.rate_limit.rules.entries):
         if swallows_sign_in(entry, settings.rate_limit.rules.base_path):
-            warn(
+            yield warning(
                 "W006",
                 f'RUSTAUTH["RATE_LIMIT"]["RULES"][{index}] takes the place of the strict limits'
                 " on sign-in paths.",
@@ -132,13 +134,12 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
             )
             break
     if settings.cache is not None and not is_quick(settings.cache):
-        warn(
+        yield warning(
             "W007",
             f"The connections of the cache {settings.cache!r} wait for longer than a second"
             " when the server hangs, and each request with them.",
             "Set SOCKET_TIMEOUT (django-redis) or socket_timeout in its OPTIONS, to 0.5 or so.",
         )
-    return warnings
 
 
 def trusts_everyone(networks: tuple[Network, ...]) -> bool:
@@ -152,7 +153,7 @@ def swallows_sign_in(entry: RuleEntry, base_path: str) -> bool:
     """Does a broad rule quietly loosen what RustAuth holds strict (QUIRK-28)?"""
     selector, rule = entry.selector, entry.rule
     fixed, star, _ = selector.value.partition("*")
-    is_meant = any(strict_path_limit(normalize_path(fixed, base)) for base in ("/", base_path))
+    is_meant = any(strict_path_limit(normalize_path(fixed, start)) for start in ("/", base_path))
     if selector.by != "path" or not star or is_meant:
         return False
     if selector.methods is not None and "POST" not in selector.methods:
@@ -163,9 +164,7 @@ def swallows_sign_in(entry: RuleEntry, base_path: str) -> bool:
     elif rule is not None:
         return False  # a function sees the strict rule, and knows
     path = SIGN_IN_PREFIXES[0]
-    return any(
-        matches(selector.value, f"{base}{path}/email") for base in ("", base_path.rstrip("/"))
-    )
+    return any(matches(selector.value, f"{start}{path}/email") for start in ("", base(base_path)))
 
 
 def is_quick(alias: str) -> bool:
@@ -177,7 +176,7 @@ def is_quick(alias: str) -> bool:
     return timeout is not None and timeout <= 1
 
 
-def _check_middleware() -> list[CheckMessage]:
+def _check_middleware() -> Iterator[CheckMessage]:
     places: dict[type, list[int]] = {RateLimitMiddleware: [], CsrfViewMiddleware: []}
     for index, path in enumerate(middleware_paths()):
         try:
@@ -189,22 +188,21 @@ def _check_middleware() -> list[CheckMessage]:
                 places[kind].append(index)
     ours, csrf = places[RateLimitMiddleware], places[CsrfViewMiddleware]
     if not ours:
-        return [
-            checks.Warning(
-                "MIDDLEWARE has no RateLimitMiddleware: no request is limited.",
-                hint=f"Add {MIDDLEWARE_PATH!r} at its end.",
-                id="rustauth_django.W002",
-            )
-        ]
-    if len(ours) > 1:
-        message = "MIDDLEWARE has RateLimitMiddleware twice: each request counts twice."
-        hint = "Keep the last one."
-    elif csrf and ours[0] < csrf[0]:
-        message = (
-            "MIDDLEWARE has RateLimitMiddleware before CsrfViewMiddleware: other sites can"
-            " spend your visitors' limits with forged forms."
+        yield warning(
+            "W002",
+            "MIDDLEWARE has no RateLimitMiddleware: no request is limited.",
+            f"Add {MIDDLEWARE_PATH!r} at its end.",
         )
-        hint = "Move RateLimitMiddleware to the end."
-    else:
-        return []
-    return [checks.Warning(message, hint=hint, id="rustauth_django.W003")]
+    elif len(ours) > 1:
+        yield warning(
+            "W003",
+            "MIDDLEWARE has RateLimitMiddleware twice: each request counts twice.",
+            "Keep the last one.",
+        )
+    elif csrf and ours[0] < csrf[0]:
+        yield warning(
+            "W003",
+            "MIDDLEWARE has RateLimitMiddleware before CsrfViewMiddleware: other sites can"
+            " spend your visitors' limits with forged forms.",
+            "Move RateLimitMiddleware to the end.",
+        )

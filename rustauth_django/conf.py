@@ -12,7 +12,7 @@ from http import HTTPMethod
 from inspect import signature
 from ipaddress import IPv6Address, ip_network
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, get_args
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -21,10 +21,10 @@ from django.utils.module_loading import import_string
 
 from .client_ip import ClientAddresses, Network
 from .exceptions import InvalidConfig
-from .guard import GuardOptions
+from .guard import GuardOptions, MissingIP
 from .keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
 from .rates import RateLimitRule
-from .rules import RuleEntry, RuleSet, Selector
+from .rules import RuleEntry, RuleSet, Selector, SelectorKind
 from .sections import Problem, Section, Wrong, did_you_mean, either, quote
 
 DEFAULTS: dict[str, Any] = {
@@ -47,9 +47,10 @@ RATE_LIMIT_DEFAULTS: dict[str, Any] = {
     "TRACK_IP": True,
     "MISSING_IP": "deny",
 }
-SELECTORS = ("path", "view_name", "route")
-RULE_KEYS = (*SELECTORS, "methods", "window", "max", "disabled", "rule")
-MISSING_IP = ("deny", "shared-bucket", "allow")
+SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
+OUTCOMES = ("window", "max", "disabled", "rule")
+RULE_KEYS = (*SELECTORS, "methods", *OUTCOMES)
+MISSING_IP: tuple[str, ...] = get_args(MissingIP)
 RULE_DEFAULT = {"window": RATE_LIMIT_DEFAULTS["WINDOW"], "max": RATE_LIMIT_DEFAULTS["MAX"]}
 RULE_HINT = 'For example {"path": "/sign-in/*", "window": 10, "max": 3}.'
 FUNCTION_HINT = "It is called with the request and the current rule, and returns a rule or None."
@@ -208,11 +209,11 @@ def _read_selector(raw: dict[str, Any]) -> Selector:
                 f"has the unknown method {quote(name)}",
                 did_you_mean(name, HTTPMethod.__members__),
             )
-    return Selector(by, value, methods)  # type: ignore[arg-type]  # one of SELECTORS
+    return Selector(by, value, methods)
 
 
 def _read_outcome(raw: dict[str, Any]) -> Any:
-    given = {name for name in ("window", "max", "disabled", "rule") if name in raw}
+    given = {name for name in OUTCOMES if name in raw}
     if given == {"window", "max"}:
         return read_rule(raw["window"], raw["max"])
     if given == {"disabled"} and raw["disabled"] is True:

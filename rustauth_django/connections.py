@@ -14,6 +14,7 @@ from django_redis.cache import RedisCache as DjangoRedisCache
 from django_redis.client import ShardClient
 from redis import Redis
 
+from .backends.opening import InvalidOption
 from .conf import Settings, get_settings
 from .exceptions import InvalidConfig
 from .guard import Guard
@@ -79,7 +80,7 @@ def build_stores(settings: Settings) -> RustAuthStores:
         )
     except InvalidConfig as error:
         where = "CACHE" if settings.cache is not None else "URL"
-        if settings.client_options and "client" in str(error):
+        if settings.client_options and isinstance(error, InvalidOption):
             where = "CLIENT_OPTIONS"
         raise InvalidConfig(f'RUSTAUTH["{where}"]: {error}') from None
 

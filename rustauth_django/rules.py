@@ -27,6 +27,8 @@ from .rates import RateLimitRule
 # (request, current_rule) -> RateLimitRule | None, or a coroutine of that.
 RuleFunction: TypeAlias = Callable[[HttpRequest, RateLimitRule], Any]
 
+SelectorKind: TypeAlias = Literal["path", "view_name", "route"]
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 STRICT_SIGN_IN = RateLimitRule(window=10, max=3)
@@ -138,7 +140,7 @@ def _without_language(path: str, route: str) -> tuple[str, str]:
 class Selector:
     """Which requests an entry of ``RULES`` is about."""
 
-    by: Literal["path", "view_name", "route"] | None = None
+    by: SelectorKind | None = None
     value: str = ""
     methods: frozenset[str] | None = None
 
@@ -177,8 +179,8 @@ class RuleSet:
     """All the rules of a site."""
 
     default: RateLimitRule
-    entries: tuple[RuleEntry, ...] = ()
-    base_path: str = "/api/auth"
+    entries: tuple[RuleEntry, ...]
+    base_path: str
 
     def resolve(self, request: HttpRequest) -> Plan[Call, Limit | None]:
         """The limit for a request that has been resolved to a view; None for none."""

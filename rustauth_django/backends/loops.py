@@ -44,8 +44,8 @@ SHARED = frozenset(
         "protocol",
     }
 )
-# Where the sync pool has no limit of its own: more tasks than this on one loop wait for
-# their turn, for so many seconds.
+# More threads, or tasks on one loop, than this wait for their turn, for so many seconds:
+# for clients made from a URL, and where a given client's pool has no limit of its own.
 MAX_CONNECTIONS = 100
 WAIT_SECONDS = 1.0
 UNLIMITED = 2**31

@@ -12,11 +12,12 @@ from redis.retry import Retry
 
 from ..exceptions import InvalidConfig
 from .base import Backend
+from .loops import MAX_CONNECTIONS, WAIT_SECONDS
 from .memory import MemoryBackend
 from .redis import RedisBackend
 
 # A pool has a place for each connection from the start.
-MAX_CONNECTIONS = 65_535
+MOST_CONNECTIONS = 65_535
 OPTION_KINDS: dict[str, type] = {
     "max_connections": int,
     "retry": Retry,
@@ -28,6 +29,10 @@ OPTION_KINDS: dict[str, type] = {
 REFUSED_OPTIONS = {"encoding", "encoding_errors", "command_packer", "redis_connect_func"}
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "memory")
+
+
+class InvalidOption(InvalidConfig):
+    """A client option, as distinct from the URL, that cannot work."""
 
 
 def client_defaults() -> dict[str, Any]:
@@ -42,8 +47,8 @@ def client_defaults() -> dict[str, Any]:
         "socket_timeout": 0.5,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
-        "max_connections": 100,
-        "timeout": 1.0,
+        "max_connections": MAX_CONNECTIONS,
+        "timeout": WAIT_SECONDS,
     }
 
 
@@ -76,7 +81,7 @@ def open_backend(url: str, client_options: dict[str, Any]) -> Backend:
     except Exception as error:  # noqa: BLE001  # whatever the options made of it
         unknown = re.search(r"unexpected keyword argument ('\w+')", str(error))
         told = f"does not take the option {unknown[1]}" if unknown else "refuses these options"
-        raise InvalidConfig(f"the redis client {told}") from None
+        raise InvalidOption(f"the redis client {told}") from None
     return RedisBackend(Redis.from_pool(pool), owned=True)
 
 
@@ -87,15 +92,15 @@ def check_options(options: dict[str, Any]) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         least = 0 if name == "health_check_interval" else 1e-3
         if value is not None and not (is_number and value >= least):
-            raise InvalidConfig(f"the client option {name!r} must be seconds above zero, or None")
+            raise InvalidOption(f"the client option {name!r} must be seconds above zero, or None")
     for name, kind in OPTION_KINDS.items():
         value = options.get(name)
         if value is not None and not isinstance(value, kind):
-            raise InvalidConfig(f"the client option {name!r} must be of type {kind.__name__}")
-    if not 0 < (options["max_connections"] or 0) <= MAX_CONNECTIONS:
-        raise InvalidConfig(f"the client option 'max_connections' must be 1 to {MAX_CONNECTIONS}")
+            raise InvalidOption(f"the client option {name!r} must be of type {kind.__name__}")
+    if not 0 < (options["max_connections"] or 0) <= MOST_CONNECTIONS:
+        raise InvalidOption(f"the client option 'max_connections' must be 1 to {MOST_CONNECTIONS}")
     for name in REFUSED_OPTIONS & options.keys():
-        raise InvalidConfig(f"the client option {name!r} is not supported")
+        raise InvalidOption(f"the client option {name!r} is not supported")
     try:
         str(options.get("host", "")).encode("idna")
     except UnicodeError:

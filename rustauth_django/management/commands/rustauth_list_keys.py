@@ -40,15 +40,14 @@ class Command(StoresCommand):
         keys: Iterable[str] = self.keys(options["match"])
         if options["limit"] is not None:
             keys = islice(keys, max(0, min(int(options["limit"]), sys.maxsize)))
-        found = (
-            ((key, self.ttl(key)) for key in keys) if options["ttl"] else ((k, None) for k in keys)
-        )
+        with_ttl = options["ttl"]
+        found = ((key, self.ttl(key) if with_ttl else None) for key in keys)
         if options["format"] == "json":
-            self.write_json(found, with_ttl=options["ttl"])
+            self.write_json(found, with_ttl=with_ttl)
         else:
             encoding = getattr(self.stdout, "encoding", None)
             for key, ttl in found:
-                left = f"\t{'-' if ttl is None else ttl}" if options["ttl"] else ""
+                left = f"\t{'-' if ttl is None else ttl}" if with_ttl else ""
                 self.stdout.write(f"{printable(key, encoding)}{left}")
 
     def keys(self, match: str | None) -> Iterator[str]:
