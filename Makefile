@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format matrix bench clean
+.PHONY: help run test lint format matrix bench agree clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -32,6 +32,9 @@ matrix: $(VENV)/matrix ## Run the tests on every Python and Django that this mac
 bench: $(VENV)/bench ## Measure a consume beside a plain INCR, and race the peers
 	@$(BIN)/python benchmarks/consume.py
 	@$(BIN)/python benchmarks/races.py
+
+agree: $(VENV)/test ## Compare Lua and Python over 100,000 random steps of each algorithm
+	@$(BIN)/python -m benchmarks.agreement $(ARGS)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .nox .run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -105,17 +105,17 @@ class Guard:
                 return _conclude(request, limit, refuse(limit))
             address = "missing-ip"
         bucket = f"{address}|{limit.bucket}"
-        operation = self._stores.rate_limit_store.consumption(bucket, limit.rule)
+        operation = self._stores.rate_limit_store.consumption([(bucket, limit.rule)])
         return _conclude(request, limit, (yield from self._consume(operation)))
 
     def _consume(self, operation: Consume) -> Plan[Step, RateLimitDecision]:
         if self._is_standing_in:
             if self._clock() < self._ask_again_at:
-                return self._stand_in.run(operation)
+                return self._stand_in.run(operation)[0]
             # One request asks; those that come meanwhile do not wait with it.
             self._ask_again_at = self._clock() + PAUSE
         try:
-            decision: RateLimitDecision = yield operation
+            decision: RateLimitDecision = (yield operation)[0]
         except BackendError as error:
             # A server that answers, if only with an error, costs nobody a time-out.
             pause = PAUSE if isinstance(error, BackendUnavailable) else 0
@@ -127,7 +127,7 @@ class Guard:
                     error.operation,
                     error.reason,
                 )
-            return self._stand_in.run(operation)
+            return self._stand_in.run(operation)[0]
         if self._is_standing_in:
             self._is_standing_in = False
             logger.warning("Rate limits are counted on the server again.")

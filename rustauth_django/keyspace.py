@@ -1,6 +1,6 @@
 """Names of keys: the one place where a logical name becomes a physical one and back."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 
 from .backends.base import Backend
@@ -57,33 +57,35 @@ def next_page(scan: Scan, page: Page) -> Scan | None:
     return Scan(scan.prefix, page.cursor, scan.count) if page.cursor else None
 
 
-def pages(backend: Backend, first: Scan) -> Iterator[list[str]]:
-    """The keys of a walk, page by page, each key at most once a page."""
-    scan: Scan | None = first
-    while scan:
-        page = backend.run(scan)
-        yield list(dict.fromkeys(page.keys))
-        scan = next_page(scan, page)
+def pages(backend: Backend, firsts: Iterable[Scan]) -> Iterator[list[str]]:
+    """The keys of some walks, page by page, each key at most once a page."""
+    for first in firsts:
+        scan: Scan | None = first
+        while scan:
+            page = backend.run(scan)
+            yield list(dict.fromkeys(page.keys))
+            scan = next_page(scan, page)
 
 
-async def apages(backend: Backend, first: Scan) -> AsyncIterator[list[str]]:
-    """The keys of a walk, page by page, each key at most once a page."""
-    scan: Scan | None = first
-    while scan:
-        page = await backend.arun(scan)
-        yield list(dict.fromkeys(page.keys))
-        scan = next_page(scan, page)
+async def apages(backend: Backend, firsts: Iterable[Scan]) -> AsyncIterator[list[str]]:
+    """The keys of some walks, page by page, each key at most once a page."""
+    for first in firsts:
+        scan: Scan | None = first
+        while scan:
+            page = await backend.arun(scan)
+            yield list(dict.fromkeys(page.keys))
+            scan = next_page(scan, page)
 
 
-def clear_pages(backend: Backend, first: Scan) -> Iterator[int]:
-    """Remove all keys of a walk; yields how many went with each page (QUIRK-14)."""
-    for keys in pages(backend, first):
+def clear_pages(backend: Backend, firsts: Iterable[Scan]) -> Iterator[int]:
+    """Remove all keys of some walks; yields how many went with each page (QUIRK-14)."""
+    for keys in pages(backend, firsts):
         yield backend.run(Unlink(tuple(keys))) if keys else 0
 
 
-async def aclear_pages(backend: Backend, first: Scan) -> AsyncIterator[int]:
-    """Remove all keys of a walk; yields how many went with each page (QUIRK-14)."""
-    async for keys in apages(backend, first):
+async def aclear_pages(backend: Backend, firsts: Iterable[Scan]) -> AsyncIterator[int]:
+    """Remove all keys of some walks; yields how many went with each page (QUIRK-14)."""
+    async for keys in apages(backend, firsts):
         yield await backend.arun(Unlink(tuple(keys))) if keys else 0
 
 

@@ -119,26 +119,48 @@ class Unlink(Operation[int]):
     keys: tuple[str, ...]
 
 
+class Bucket(NamedTuple):
+    """A limit on a subject: the physical key it is kept under, its rule, and the logical key."""
+
+    physical: str
+    rule: RateLimitRule
+    key: str
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Consume(Operation[RateLimitDecision]):
-    """Count a request against the bucket at ``key``.
+class Consume(Operation[tuple[RateLimitDecision, ...]]):
+    """Count a request against all ``buckets``, or, if one refuses it, against none.
 
     ``now_ms`` is epoch milliseconds; None means the backend's own clock. A ``cost`` above
     zero is spent, all or nothing; zero only looks; what is below zero is given back.
     """
 
     label = "rate limit consume"
-    key: str
-    rule: RateLimitRule
+    buckets: tuple[Bucket, ...]
     now_ms: int | None = None
     cost: int = 1
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Forget(Operation[bool]):
-    """Remove the bucket at ``key``. Was there one?"""
+class Forget(Operation[int]):
+    """Remove the buckets at ``keys``. How many were there?"""
 
     label = "rate limit reset"
+    keys: tuple[str, ...]
+
+
+class Fields(NamedTuple):
+    """What a bucket holds, and the milliseconds it has left."""
+
+    fields: dict[str, str]
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ReadFields(Operation[Fields | None]):
+    """What the bucket at ``key`` holds, as it is on the wire; None if there is none."""
+
+    label = "rate limit read"
     key: str
 
 

@@ -1,4 +1,4 @@
-"""Lua, one script a file, read once."""
+"""Lua, read once from its files."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ class Script:
     sha: str
 
     @classmethod
-    def load(cls, package: str, name: str) -> "Script":
-        """The script in the file ``name`` of ``package``."""
-        text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    def load(cls, package: str, *names: str) -> "Script":
+        """The script in these files of ``package``, one after the other."""
+        folder = resources.files(package)
+        text = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -22,6 +22,7 @@ from .operations import (
     Get,
     Known,
     Operation,
+    Scan,
     Set,
     Take,
     TimeToLive,
@@ -135,11 +136,11 @@ class SecondaryStorage:
         As with SCAN, a key that stays throughout is found, one that comes or goes
         meanwhile may be, and a server that resizes its table may repeat one.
         """
-        walk = pages(self._backend, self.keyspace.first_page())
+        walk = pages(self._backend, self.first_pages())
         return (self.keyspace.logical(key) for page in walk for key in page)
 
     def aiter_keys(self) -> AsyncIterator[str]:
-        walk = apages(self._backend, self.keyspace.first_page())
+        walk = apages(self._backend, self.first_pages())
         return (self.keyspace.logical(key) async for page in walk for key in page)
 
     def clear(self) -> int:
@@ -147,11 +148,15 @@ class SecondaryStorage:
 
         Not atomic: it goes page by page, and what is written meanwhile may stay.
         """
-        return sum(clear_pages(self._backend, self.keyspace.first_page()))
+        return sum(clear_pages(self._backend, self.first_pages()))
 
     async def aclear(self) -> int:
-        counts = aclear_pages(self._backend, self.keyspace.first_page())
+        counts = aclear_pages(self._backend, self.first_pages())
         return sum([count async for count in counts])
+
+    def first_pages(self) -> list[Scan]:
+        """Where a walk over all values starts."""
+        return [self.keyspace.first_page()]
 
     def _set(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
         physical, value, ttl_ms = self._checked(key, value, ttl)

@@ -10,6 +10,6 @@ def rule(request: HttpRequest, current: RateLimitRule) -> RateLimitRule:
 
 
 try:
-    KEYSPACE = rate_limit_store.keyspace
+    KEYSPACE = rate_limit_store.keyspaces
 except InvalidConfig:
     KEYSPACE = None

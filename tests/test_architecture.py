@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "rustauth_django"
 
 # Upper lines may import lower ones, and modules of one line the ones before them.
 LAYERS = [
-    ["exceptions", "durations", "rates", "operations", "plans", "scripts"],
+    ["exceptions", "durations", "grammar", "rates", "operations", "plans", "scripts"],
     ["algorithms", "backends"],
     ["keyspace", "storage", "ratelimit", "stores"],
     ["client_ip", "paths", "headers", "responses", "rules", "guard"],

@@ -194,14 +194,18 @@ def test_clear_can_count_only(filled: str) -> None:
     result = manage(filled, "rustauth_clear", "--dry-run")
     assert result.stdout.startswith("Would remove 3 stored values under 'rustauth:secondary:' at")
     result = manage(filled, "rustauth_clear", "--dry-run", "--rate-limits")
-    assert result.stdout.startswith("Would remove 2 rate limits under 'rustauth:rate-limit:' at ")
+    assert result.stdout.startswith(
+        "Would remove 2 rate limits under 'rustauth:rate-limit:' and 'rustauth:limits:' at "
+    )
     assert count(filled) == (3, 2)
 
 
 def test_clear_rate_limits_clears_those_instead(filled: str) -> None:
     """Sessions stay."""
     result = manage(filled, "rustauth_clear", "--rate-limits", "--no-input")
-    assert result.stdout.startswith("Removed 2 rate limits under 'rustauth:rate-limit:' at ")
+    assert result.stdout.startswith(
+        "Removed 2 rate limits under 'rustauth:rate-limit:' and 'rustauth:limits:' at "
+    )
     assert count(filled) == (3, 0)
     assert manage(filled, "rustauth_clear", "--noinput").stdout.startswith("Removed 3 stored")
     assert count(filled) == (0, 0)

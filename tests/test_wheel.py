@@ -28,6 +28,7 @@ def test_the_wheel_is_complete(tmp_path: Path) -> None:
     assert files(site) == files(ROOT)
     for name in (
         "algorithms/rustauth.lua",
+        "algorithms/consume.lua",
         "backends/compare_and_set.lua",
         "templates/rustauth_django/429.html",
         "locale/de/LC_MESSAGES/django.mo",

@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from rustauth_django import BackendError, RateLimitRule, RustAuthStores
-from rustauth_django.algorithms import rustauth
+from rustauth_django.algorithms import consume
 from rustauth_django.backends.redis import COMPARE_AND_SET, DELETE_IF_VALUE, escape_glob
 
 T = 1_700_000_000_000
@@ -74,7 +74,7 @@ def test_a_bucket_outlives_its_window_a_little(
 ) -> None:
     """RL-09, QUIRK-08: so that the very end of the window is decided by it, not by its absence."""
     server_stores.rate_limit_store.consume("key", RULE)
-    assert 10_000 < raw.pttl(f"{prefix}rate-limit:key") <= 10_000 + rustauth.TTL_MARGIN_MS
+    assert 10_000 < raw.pttl(f"{prefix}rate-limit:key") <= 10_000 + consume.TTL_MARGIN_MS
 
 
 def test_a_refusal_writes_nothing(
@@ -97,7 +97,7 @@ def test_a_bucket_without_ttl_gets_one(
     key = f"{prefix}rate-limit:key"
     raw.hset(key, mapping={"count": "3", "last_request": str(T)})
     assert not server_stores.rate_limit_store.consume("key", RULE, T).permitted
-    assert 0 < raw.pttl(key) <= 10_000 + rustauth.TTL_MARGIN_MS
+    assert 0 < raw.pttl(key) <= 10_000 + consume.TTL_MARGIN_MS
 
 
 def test_a_shorter_window_does_not_cut_a_longer_one(
@@ -255,7 +255,7 @@ def test_scripts_are_loaded_again_when_lost(
 
 def test_scripts_use_commands_of_today() -> None:
     """CMD-10, KEY-11: HSET, never the deprecated HMSET; one key each, as a cluster wants it."""
-    for script in (rustauth.SCRIPT, COMPARE_AND_SET, DELETE_IF_VALUE):
+    for script in (consume.SCRIPT, COMPARE_AND_SET, DELETE_IF_VALUE):
         assert "HMSET" not in script.text
         assert "KEYS[2]" not in script.text
 

@@ -10,18 +10,21 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
-from ..algorithms import rustauth
+from ..algorithms.base import State
+from ..algorithms.consume import TTL_MARGIN_MS, consume, decide
 from ..operations import (
     CompareAndSet,
     Consume,
     Delete,
     DeleteIfValue,
     Describe,
+    Fields,
     Forget,
     Get,
     Known,
     Operation,
     Page,
+    ReadFields,
     Scan,
     ServerInfo,
     Set,
@@ -36,10 +39,20 @@ T = TypeVar("T")
 
 
 class Entry(NamedTuple):
-    """A value or a bucket, and the epoch milliseconds at which it is gone."""
+    """A value, and the epoch milliseconds at which it is gone."""
 
-    content: str | rustauth.State
+    content: str
     expires_at: int | None
+
+
+class Tally(NamedTuple):
+    """A bucket: the state of each rule in it, and when it is gone."""
+
+    content: dict[str, State]
+    expires_at: int
+
+
+E = TypeVar("E", Entry, Tally)
 
 
 def epoch_ms() -> int:
@@ -58,7 +71,7 @@ class MemoryBackend(Backend):
         self._lock = Lock()
         self._values: dict[str, Entry] = {}
         # Oldest write first, so that the first is the one to drop.
-        self._buckets: OrderedDict[str, Entry] = OrderedDict()
+        self._buckets: OrderedDict[str, Tally] = OrderedDict()
         self._sweep_at = 1024
         self._swept_at_ms = 0
 
@@ -110,33 +123,51 @@ class MemoryBackend(Backend):
                 return Page(0, [key for key in keys if key.startswith(prefix)])
             case Unlink(keys):
                 return sum(self._remove(key) for key in keys)
-            case Forget(key):
-                return self._remove(key)
+            case Forget(keys):
+                return sum(self._remove(key) for key in keys)
+            case ReadFields(key):
+                return self._fields(key)
             case Known(answer):
                 return answer
             case Describe():
                 return ServerInfo("memory", "", "per process", "noeviction")
         raise TypeError(f"no such operation: {operation!r}")
 
-    def _consume(self, operation: Consume) -> RateLimitDecision:
-        key, rule = operation.key, operation.rule
-        now_ms = self._clock() if operation.now_ms is None else operation.now_ms
-        entry = self._entry(self._buckets, key)
-        state = entry.content if entry else None
-        assert state is None or isinstance(state, rustauth.State)
-        outcome, new_state = rustauth.step(state, now_ms, rule.window_ms, rule.max, operation.cost)
-        if new_state is not None and operation.cost > 0:
-            if entry is None:
+    def _consume(self, operation: Consume) -> tuple[RateLimitDecision, ...]:
+        clock = self._clock()
+        now_ms = clock if operation.now_ms is None else operation.now_ms
+        limits = []
+        for physical, rule, _ in operation.buckets:
+            tally = self._entry(self._buckets, physical)
+            limits.append((rule, tally.content.get(rule.field, ()) if tally else ()))
+        outcomes, steps = consume(limits, now_ms, operation.cost)
+        for (physical, rule, _), step in zip(operation.buckets, steps, strict=bool(steps)):
+            if step.state is None:
+                continue
+            found = self._buckets.get(physical)
+            if found is None:
                 self._make_room()
-            earlier = (entry and entry.expires_at) or 0  # of a rule with a longer window
-            expires_at = max(earlier, self._clock() + rustauth.ttl_ms(rule))
-            self._buckets[key] = Entry(new_state, expires_at)
-            self._buckets.move_to_end(key)
-        elif new_state is not None and entry is not None:
-            self._buckets[key] = entry._replace(content=new_state)
-        return rustauth.decide(outcome, rule)
+                found = Tally({}, 0)
+            content = {**found.content, rule.field: step.state}
+            # No rule shortens the life of another's count.
+            keep_ms = step.keep_ms + TTL_MARGIN_MS if operation.cost > 0 else 0
+            self._buckets[physical] = Tally(content, max(found.expires_at, clock + keep_ms))
+            self._buckets.move_to_end(physical)
+        return tuple(
+            decide(outcome, bucket.rule, bucket.key)
+            for outcome, bucket in zip(outcomes, operation.buckets, strict=True)
+        )
 
-    def _entry(self, entries: dict[str, Entry], key: str) -> Entry | None:
+    def _fields(self, key: str) -> Fields | None:
+        tally = self._entry(self._buckets, key)
+        if tally is None:
+            return None
+        fields = {name: " ".join(map(str, state)) for name, state in tally.content.items()}
+        if "" in fields:
+            fields["count"], fields["last_request"] = fields.pop("").split()
+        return Fields(fields, tally.expires_at - self._clock())
+
+    def _entry(self, entries: dict[str, E], key: str) -> E | None:
         """The live entry at ``key``; one that has expired is dropped on sight (ST-36)."""
         entry = entries.get(key)
         if entry is not None and self._expired(entry):
@@ -146,7 +177,7 @@ class MemoryBackend(Backend):
 
     def _value(self, key: str) -> str | None:
         entry = self._entry(self._values, key)
-        return None if entry is None else str(entry.content)
+        return None if entry is None else entry.content
 
     def _pop(self, key: str) -> str | None:
         value = self._value(key)
@@ -158,10 +189,11 @@ class MemoryBackend(Backend):
         self._values[key] = Entry(value, None if ttl_ms is None else self._clock() + ttl_ms)
 
     def _remove(self, key: str) -> bool:
-        entries = self._values if key in self._values else self._buckets
-        return self._entry(entries, key) is not None and bool(entries.pop(key))
+        if self._pop(key) is not None:
+            return True
+        return self._entry(self._buckets, key) is not None and bool(self._buckets.pop(key))
 
-    def _expired(self, entry: Entry) -> bool:
+    def _expired(self, entry: Entry | Tally) -> bool:
         return entry.expires_at is not None and entry.expires_at <= self._clock()
 
     def _make_room(self) -> None:

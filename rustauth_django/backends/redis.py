@@ -5,7 +5,7 @@ that does not know them yet.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from redis import Redis
@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
-from ..algorithms import rustauth
+from ..algorithms import consume
 from ..exceptions import BackendError, BackendUnavailable, RustAuthError
 from ..operations import (
     CompareAndSet,
@@ -34,11 +34,13 @@ from ..operations import (
     Delete,
     DeleteIfValue,
     Describe,
+    Fields,
     Forget,
     Get,
     Known,
     Operation,
     Page,
+    ReadFields,
     Scan,
     ServerInfo,
     Set,
@@ -145,12 +147,13 @@ def _plan(operation: Operation[T]) -> Steps[T]:
     return _PLANS[type(operation)](operation)
 
 
-def call(script: Script, key: str, *arguments: int | str | bytes) -> Steps[Any]:
-    """Run a script on its one key; a server that lost it is sent the text again."""
+def call(script: Script, keys: Sequence[str], *arguments: int | str | bytes) -> Steps[Any]:
+    """Run a script on its keys; a server that lost it is sent the text again."""
+    rest = (len(keys), *map(wire, keys), *arguments)
     try:
-        return (yield ("EVALSHA", script.sha, 1, wire(key), *arguments))
+        return (yield ("EVALSHA", script.sha, *rest))
     except NoScriptError:
-        return (yield ("EVAL", script.text, 1, wire(key), *arguments))
+        return (yield ("EVAL", script.text, *rest))
 
 
 @plan_for(Known)
@@ -188,12 +191,12 @@ def _compare_and_set(operation: CompareAndSet) -> Steps[bool]:
     ttl = "" if operation.ttl_ms is None else operation.ttl_ms
     expected = (operation.expected or "").encode()
     arguments = (int(absent), expected, operation.value.encode(), ttl)
-    return bool((yield from call(COMPARE_AND_SET, operation.key, *arguments)))
+    return bool((yield from call(COMPARE_AND_SET, [operation.key], *arguments)))
 
 
 @plan_for(DeleteIfValue)
 def _delete_if_value(operation: DeleteIfValue) -> Steps[bool]:
-    return bool((yield from call(DELETE_IF_VALUE, operation.key, operation.expected.encode())))
+    return bool((yield from call(DELETE_IF_VALUE, [operation.key], operation.expected.encode())))
 
 
 @plan_for(TimeToLive)
@@ -216,26 +219,44 @@ def _unlink(operation: Unlink) -> Steps[int]:
 
 
 @plan_for(Consume)
-def _consume(operation: Consume) -> Steps[RateLimitDecision]:
-    rule = operation.rule
-    arguments = rustauth.arguments(rule, operation.now_ms, operation.cost)
+def _consume(operation: Consume) -> Steps[tuple[RateLimitDecision, ...]]:
+    keys = list(dict.fromkeys(bucket.physical for bucket in operation.buckets))
+    arguments: list[int | str] = ["" if operation.now_ms is None else operation.now_ms]
+    arguments += [operation.cost, consume.TTL_MARGIN_MS]
+    for physical, rule, _ in operation.buckets:
+        arguments.append(keys.index(physical) + 1)
+        arguments += consume.arguments(rule)
     try:
-        reply = yield from call(rustauth.SCRIPT, operation.key, *arguments)
+        reply = yield from call(consume.SCRIPT, keys, *arguments)
     except ResponseError as error:
-        if "WRONGTYPE" in str(error):
+        if removed := re.search(r"WRONGTYPE.* removed number (\d+)", str(error)):
             raise BackendError(
                 operation.label,
                 "the key did not hold a rate limit bucket; it was removed, and the next"
                 " request starts one",
-                operation.key,
+                keys[int(removed[1]) - 1],
             ) from None
         raise
-    return rustauth.decide(rustauth.read_reply(reply), rule)
+    outcomes = consume.read_reply(reply, len(operation.buckets))
+    return tuple(
+        consume.decide(outcome, bucket.rule, bucket.key)
+        for outcome, bucket in zip(outcomes, operation.buckets, strict=True)
+    )
 
 
 @plan_for(Forget)
-def _forget(operation: Forget) -> Steps[bool]:
-    return bool((yield ("DEL", wire(operation.key))))
+def _forget(operation: Forget) -> Steps[int]:
+    removed: int = yield ("DEL", *map(wire, operation.keys))
+    return removed
+
+
+@plan_for(ReadFields)
+def _read_fields(operation: ReadFields) -> Steps[Fields | None]:
+    key = wire(operation.key)
+    reply = yield ("HGETALL", key)
+    ttl_ms: int = yield ("PTTL", key)
+    fields = {text(name, "replace"): text(value, "replace") for name, value in reply.items()}
+    return Fields(fields, ttl_ms) if fields else None
 
 
 @plan_for(Describe)

@@ -31,19 +31,20 @@ class Command(StoresCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         stores = self.stores
         if options["rate_limits"]:
-            keys, what = stores.rate_limit_store.keyspace, "rate limit"
+            firsts, what = stores.rate_limit_store.first_pages(), "rate limit"
         else:
-            keys, what = stores.secondary_storage.keyspace, "stored value"
-        where = f"under {keys.root!r} at {stores.backend.location}"
+            firsts, what = stores.secondary_storage.first_pages(), "stored value"
+        roots = " and ".join(repr(first.prefix) for first in firsts)
+        where = f"under {roots} at {stores.backend.location}"
         if options["dry_run"]:
             verb = "Would remove"
-            found = (len(page) for page in pages(stores.backend, keys.first_page()))
+            found = (len(page) for page in pages(stores.backend, firsts))
             total = self.total("Found", found)
         else:
             if options["interactive"]:
                 self.confirm(f"all {what}s {where}")
             verb = "Removed"
-            total = self.total(verb, clear_pages(stores.backend, keys.first_page()))
+            total = self.total(verb, clear_pages(stores.backend, firsts))
         self.stdout.write(f"{verb} {total:,} {what}{'' if total == 1 else 's'} {where}.")
 
     def confirm(self, what: str) -> None:

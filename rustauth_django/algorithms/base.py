@@ -1,0 +1,43 @@
+"""What an algorithm is: one pure step, in Python here and in Lua on the server.
+
+All arithmetic is in integers, all times are milliseconds. A step gets
+
+- ``state``, the integers that were kept, or ``()`` for a bucket that is new,
+- ``now``, the time in epoch milliseconds,
+- ``cost``: above zero is spent, all or nothing; zero only looks, as a request of cost one
+  would find it; what is below zero is given back,
+- the numbers of the rule: window, capacity, and what else the algorithm needs,
+
+and returns a ``Step``. A refusal keeps nothing: it can't extend itself, and memory does
+not grow with it. Time never moves backwards in a bucket (QUIRK-10).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+State: TypeAlias = tuple[int, ...]
+
+
+class Outcome(NamedTuple):
+    """What is used of the capacity after this step, and how long until it permits, is whole."""
+
+    permitted: bool
+    used: int
+    retry_ms: int
+    reset_ms: int
+
+
+class Step(NamedTuple):
+    """An outcome, the state to keep if it is a new one, and for how long."""
+
+    outcome: Outcome
+    state: State | None = None
+    keep_ms: int = 0
+
+
+StepFunction: TypeAlias = Callable[..., Step]
+
+
+def ceil_div(dividend: int, divisor: int) -> int:
+    """The quotient, rounded up."""
+    return -(-dividend // divisor)

@@ -1,0 +1,43 @@
+"""A sliding window, from two counters: what the window before has permitted fades out
+linearly as this one goes on.
+
+The state is when this window began, what it has permitted, and what the one before had.
+Three numbers whatever the limit, and a client is never refused more than an exact log
+would refuse one whose requests of the last window came evenly.
+"""
+
+from .base import Outcome, State, Step, ceil_div
+
+
+def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
+    start, count, before = state or (now, 0, 0)
+    now = max(now, start)
+    if now - start >= 2 * window:
+        start, count, before = now, 0, 0
+    elif now - start >= window:
+        start, count, before = start + window, 0, count
+    left = start + window - now
+    used = count + ceil_div(before * left, window)
+    wanted = cost or 1
+    if cost >= 0 and used + wanted > limit:
+        room = limit - wanted - count
+        if room >= 0:
+            # Until the window before has faded to what there is room for.
+            retry = left - room * window // before
+        else:
+            # Not in this window; and in the next until this one has faded.
+            retry = left + window - (limit - wanted) * window // count
+        return Step(Outcome(False, used, retry, _whole(left, window, count)), None, left + window)
+    if cost < 0:
+        if used == 0:
+            return Step(Outcome(True, 0, 0, 0))
+        before = max(0, before + min(0, count + cost))
+    count = max(0, count + cost)
+    used = count + ceil_div(before * left, window)
+    reset = _whole(left, window, count) if used else 0
+    new_state = (start, count, before) if cost else None
+    return Step(Outcome(True, used, 0, reset), new_state, left + window)
+
+
+def _whole(left: int, window: int, count: int) -> int:
+    return left + window if count else left

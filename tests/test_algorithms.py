@@ -1,0 +1,249 @@
+"""Lua and Python are one algorithm, and each algorithm does what its name says."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rustauth_django import BackendError, InvalidConfig, RateLimitRule
+from rustauth_django.algorithms import consume
+from rustauth_django.rates import ALGORITHM_NAMES, MAX_PRODUCT
+
+from . import walks
+from .faces import Face
+
+T = 1_700_000_000_000
+SECOND = 1_000
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+@given(seed=st.integers(0, 2**32))
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_lua_and_python_agree(raw: redis.Redis, prefix: str, algorithm: str, seed: int) -> None:
+    """RL-08 to RL-12 and the like: random times, rules and costs; same outcome and state."""
+    walks.run(raw, prefix, algorithm, 200, seed)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_lua_and_python_agree_on_the_largest_rules(
+    raw: redis.Redis, prefix: str, algorithm: str
+) -> None:
+    """Where doubles are about to lose whole numbers."""
+    rng = random.Random(algorithm)
+    most = 9_000 if algorithm == "sliding-log" else 2**31
+    options: dict[str, Any] = {"escalate": (1, 2**40)} if algorithm == "lockout" else {}
+    rule = RateLimitRule(MAX_PRODUCT // most / 1000, most, algorithm, **options)  # type: ignore[arg-type]
+    walk = walks.Walk(raw, prefix, rule)
+    for _, move in zip(range(60), walks.moves(rule, rng), strict=False):
+        walk.take(move)
+
+
+def rule_of(algorithm: str, window: int = 10, max: int = 3) -> RateLimitRule:
+    escalate = (30, 60) if algorithm == "lockout" else ()
+    return RateLimitRule(window, max, algorithm, escalate=escalate)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=ALGORITHM_NAMES)
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_every_algorithm_permits_max_at_once(limits: Face, algorithm: str) -> None:
+    """And what is refused is permitted at the moment that the refusal said, not before."""
+    rule = rule_of(algorithm)
+    assert [limits.consume("key", rule, T).remaining for _ in range(3)] == [2, 1, 0]
+    refused = limits.consume("key", rule, T)
+    assert (refused.permitted, refused.remaining) == (False, 0)
+    wait = refused.retry_after_ms + (algorithm == "rustauth")
+    assert not limits.consume("key", rule, T + wait - 1).permitted
+    assert limits.consume("key", rule, T + wait).permitted
+
+
+def test_refusals_change_nothing(limits: Face, algorithm: str) -> None:
+    """RL-12: who hammers is let in when one that waits would be."""
+    rule = rule_of(algorithm)
+    limits.consume("key", rule, T, cost=3)
+    wait = limits.consume("key", rule, T).retry_after_ms + (algorithm == "rustauth")
+    for ms in range(0, wait, 777):
+        assert not limits.consume("key", rule, T + ms).permitted
+    assert limits.consume("key", rule, T + wait).permitted
+
+
+def test_peek_changes_nothing(limits: Face, algorithm: str) -> None:
+    """However often, before and after."""
+    rule = rule_of(algorithm)
+    fresh = limits.peek("key", rule, T)
+    assert (fresh.permitted, fresh.remaining, fresh.reset_after) == (True, 3, 0)
+    limits.consume("key", rule, T)
+    assert {limits.peek("key", rule, T).remaining for _ in range(5)} == {2}
+    limits.consume("key", rule, T, cost=2)
+    peeked = limits.peek("key", rule, T)
+    assert not peeked.permitted
+    assert peeked == limits.consume("key", rule, T)
+
+
+def test_a_refund_gives_back_and_no_more(limits: Face, algorithm: str) -> None:
+    """Never above the limit, and nothing of a window that is over."""
+    rule = rule_of(algorithm)
+    assert limits.refund("key", rule, 1, T).remaining == 3
+    limits.consume("key", rule, T, cost=2)
+    assert limits.refund("key", rule, 1, T).remaining == 2
+    assert limits.refund("key", rule, 99, T).remaining == 3
+    assert limits.consume("key", rule, T, cost=2).remaining == 1
+    assert limits.refund("key", rule, 2, T + 25 * SECOND).remaining == 3
+    assert limits.peek("key", rule, T + 25 * SECOND).reset_after == 0
+
+
+def test_reset_forgets_every_rule_of_a_key(limits: Face) -> None:
+    """Whatever algorithm counted there."""
+    for name in ALGORITHM_NAMES:
+        limits.consume("key", rule_of(name), T, cost=3)
+    assert limits.reset("key") is True
+    assert all(limits.peek("key", rule_of(name), T).remaining == 3 for name in ALGORITHM_NAMES)
+    assert limits.reset("key") is False
+
+
+def test_fixed_window_begins_with_its_first_request(limits: Face) -> None:
+    """And is whole again when it ends."""
+    rule = rule_of("fixed-window")
+    limits.consume("key", rule, T)
+    limits.consume("key", rule, T + 9_999, cost=2)
+    assert limits.consume("key", rule, T + 9_999).retry_after_ms == 1
+    assert limits.consume("key", rule, T + 10_000).remaining == 2
+
+
+def test_sliding_window_fades_the_one_before(limits: Face) -> None:
+    """In proportion to what is left of this one, rounded against the client."""
+    rule = rule_of("sliding-window", window=10, max=10)
+    limits.consume("key", rule, T, cost=10)
+    assert limits.consume("key", rule, T).retry_after_ms == 11_000
+    assert limits.peek("key", rule, T + 15_000).remaining == 5
+    assert limits.peek("key", rule, T + 14_999).remaining == 4
+    assert limits.consume("key", rule, T + 15_000, cost=5).remaining == 0
+    assert limits.consume("key", rule, T + 15_000).retry_after_ms == 1_000
+    assert limits.peek("key", rule, T + 30_000).remaining == 10
+
+
+def test_sliding_log_is_exact(limits: Face) -> None:
+    """Each request counts for one window, to the millisecond."""
+    rule = rule_of("sliding-log")
+    for ms in (0, 4_000, 8_000):
+        limits.consume("key", rule, T + ms)
+    assert limits.consume("key", rule, T + 9_999).retry_after_ms == 1
+    assert limits.consume("key", rule, T + 10_000).permitted
+    assert limits.consume("key", rule, T + 10_000).retry_after_ms == 4_000
+    assert limits.consume("key", rule, T + 10_000, cost=2).retry_after_ms == 8_000
+
+
+def test_gcra_refills_evenly_and_holds_a_burst(limits: Face) -> None:
+    """One request each window / max, and ``burst`` at once after a pause."""
+    rule = RateLimitRule(10, 5, "gcra", burst=2)
+    assert limits.consume("key", rule, T, cost=2).limit == 2
+    assert limits.consume("key", rule, T).retry_after_ms == 2_000
+    for i in range(1, 20):
+        assert not limits.consume("key", rule, T + i * 2_000 - 1).permitted
+        assert limits.consume("key", rule, T + i * 2_000).permitted
+    assert limits.peek("key", rule, T + 60_000).remaining == 2
+
+
+def test_lockout_blocks_for_longer_each_time(limits: Face) -> None:
+    """And starts over after a quiet time of a window and the longest block."""
+    rule = rule_of("lockout")
+    now = T
+    for seconds in (30, 60, 60):
+        assert [limits.consume("key", rule, now).permitted for _ in range(4)] == [True] * 3 + [
+            False
+        ]
+        assert limits.peek("key", rule, now).retry_after == seconds
+        now += seconds * SECOND
+    now += 70 * SECOND
+    limits.consume("key", rule, now, cost=3)
+    assert limits.peek("key", rule, now).retry_after == 30
+
+
+def test_a_refused_flood_takes_no_memory(raw: redis.Redis, server_stores: Any) -> None:
+    """Whatever the algorithm, a bucket is as large after a thousand refusals as before."""
+    store = server_stores.rate_limit_store
+    for name in ALGORITHM_NAMES:
+        rule = rule_of(name)
+        store.consume(name, rule, cost=3)
+    keys = raw.keys(f"{store.keyspaces[0].prefix}*")
+    before = [raw.memory_usage(key) for key in keys]
+    for name in ALGORITHM_NAMES:
+        for _ in range(200):
+            assert not store.consume(name, rule_of(name)).permitted
+    assert [raw.memory_usage(key) for key in keys] == before
+    assert all(raw.pttl(key) > 0 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RateLimitRule(1, 1, "token-bucket"), "algorithm must be one of rustauth, fixed"),  # type: ignore[arg-type]
+        (lambda: RateLimitRule(1, 1, burst=3), "burst must be"),
+        (lambda: RateLimitRule(1, 1, "gcra", burst=0), "burst must be greater than zero"),
+        (lambda: RateLimitRule(1, 1, "lockout"), "escalate is for lockout, which needs it"),
+        (lambda: RateLimitRule(1, 1, "gcra", escalate=(1,)), "escalate is for lockout"),
+        (lambda: RateLimitRule(1, 1, "lockout", escalate=(0,)), "escalate must be 1 to 16"),
+        (lambda: RateLimitRule(1, 1, "lockout", escalate=(1,) * 17), "escalate must be 1 to 16"),
+        (lambda: RateLimitRule(1, 1, hybrid=0), "hybrid must be greater than zero"),
+        (lambda: RateLimitRule(1, 10_001, "sliding-log"), "max must be at most 10000"),
+        (lambda: RateLimitRule(2**30, 2**30, "gcra"), "max times window is too large for gcra"),
+        (
+            lambda: RateLimitRule(2**20, 1, "gcra", burst=2**30),
+            "max times window is too large for gcra",
+        ),
+    ],
+)
+def test_rules_that_no_algorithm_can_apply(make: Callable[[], RateLimitRule], message: str) -> None:
+    """Told before any I/O, in the words of the argument."""
+    rule = make()
+    with pytest.raises(InvalidConfig, match=f"rate limit {message}"):
+        rule.validate()
+
+
+def test_wrong_types_of_options_are_a_type_error() -> None:
+    """As everywhere, when the rule is made."""
+    for options in [
+        {"algorithm": 3},
+        {"burst": True},
+        {"burst": "3"},
+        {"escalate": 60},
+        {"escalate": (1.5,)},
+        {"hybrid": 1.0},
+    ]:
+        with pytest.raises(TypeError):
+            RateLimitRule(1, 1, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_a_rule_is_known_by_its_name(algorithm: str) -> None:
+    """The field's name on the wire says which rule counts in it."""
+    rule = rule_of(algorithm)
+    assert RateLimitRule.named(rule.name) == rule
+    for name in ("", "gcra", "gcra:1", "gcra:x:1", "gcra:01:1000", "gcra:1:1000:0", "nobody:1:1"):
+        with pytest.raises((ValueError, InvalidConfig)):  # int()'s own, among them
+            RateLimitRule.named(name)
+
+
+@pytest.mark.parametrize(
+    ("reply", "what"),
+    [
+        (None, "not 1 outcomes"),
+        ([], "not 1 outcomes"),
+        ([[1, 1, 0]], "not four values"),
+        ([[1, 1, 0, "x"]], "a value was not an integer"),
+        ([[2, 1, 0, 0]], "`permitted` was not 0 or 1"),
+        ([[1, -1, 0, 0]], "`used` was negative"),
+    ],
+)
+def test_a_strange_reply_is_a_backend_error(reply: Any, what: str) -> None:
+    """RL-28: told by name, never guessed at."""
+    with pytest.raises(BackendError, match=f"invalid rate limit script result: {what}"):
+        consume.read_reply(reply, 1)

@@ -1,0 +1,90 @@
+"""Random walks of every algorithm, on a server and in Python side by side."""
+
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import redis
+
+from rustauth_django.algorithms import consume
+from rustauth_django.algorithms.base import State
+from rustauth_django.rates import ALGORITHM_NAMES, RateLimitRule
+
+T = 1_700_000_000_000
+
+
+class Move(NamedTuple):
+    """How much later it is, and what is then asked."""
+
+    gap_ms: int
+    cost: int
+
+
+def rule_of(algorithm: str, rng: random.Random) -> RateLimitRule:
+    """Some rule of an algorithm, small enough that a walk meets all of its corners."""
+    options: dict[str, Any] = {}
+    if algorithm == "gcra" and rng.random() < 0.5:
+        options["burst"] = rng.randint(1, 9)
+    if algorithm == "lockout":
+        options["escalate"] = tuple(rng.randint(1, 9) for _ in range(rng.randint(1, 3)))
+    window = rng.choice([0.001, rng.randint(1, 3_000) / 1000, rng.randint(1, 10**6)])
+    return RateLimitRule(window, rng.randint(1, 7), algorithm, **options)  # type: ignore[arg-type]
+
+
+def moves(rule: RateLimitRule, rng: random.Random) -> Iterator[Move]:
+    """Steps around the times at which something happens, now and then back in time."""
+    window = rule.window_ms
+    while True:
+        gap = rng.choice(
+            [
+                *(0, 0, 1, window - 1, window, window + 1),
+                *(window // rule.max, window // rule.max + 1),
+                *(rng.randint(-window, window), rng.randint(0, 3 * window)),
+            ]
+        )
+        cost = rng.choice([1, 1, 1, 1, rng.randint(1, rule.capacity), 0, -1, -rng.randint(1, 9)])
+        yield Move(gap, min(cost, rule.capacity))
+
+
+class Walk:
+    """A rule, a bucket of it at ``key``, and the state that Python has for it."""
+
+    def __init__(self, raw: redis.Redis, key: str, rule: RateLimitRule) -> None:
+        self.raw, self.key, self.rule = raw, key, rule
+        self.sha = raw.script_load(consume.SCRIPT.text)
+        self.now_ms = T
+        self.state: State = ()
+        raw.delete(key)
+
+    def take(self, move: Move) -> None:
+        """Both sides take a step; they must agree on its outcome and on what is kept."""
+        self.now_ms = max(0, self.now_ms + move.gap_ms)
+        one = consume.step(self.rule, self.state, self.now_ms, move.cost)
+        arguments = [self.now_ms, move.cost, 10**6, 1, *consume.arguments(self.rule)]
+        with self.raw.pipeline(transaction=True) as pipe:
+            pipe.evalsha(self.sha, 1, self.key, *arguments)
+            # The server drops a short-lived bucket by its own clock, not by the walk's.
+            pipe.pttl(self.key).persist(self.key)
+            reply, ttl_ms, _ = pipe.execute()
+        assert consume.read_reply(reply, 1) == [one.outcome], (self.rule, self.state, move)
+        if one.outcome.permitted and one.state is not None and move.cost:
+            self.state = one.state
+            assert ttl_ms >= 10**6 - 1
+        assert self.stored() == self.state, (self.rule, move)
+
+    def stored(self) -> State:
+        if self.rule.algorithm == "rustauth":
+            texts = self.raw.hmget(self.key, "count", "last_request")
+        else:
+            texts = str(self.raw.hget(self.key, self.rule.name) or "").split()
+        return tuple(int(text) for text in texts if text is not None)
+
+
+def run(raw: redis.Redis, key: str, algorithm: str, steps: int, seed: int) -> None:
+    """So many steps of one algorithm, with a new rule every hundred."""
+    assert algorithm in ALGORITHM_NAMES
+    rng = random.Random(seed)
+    for start in range(0, steps, 100):
+        walk = Walk(raw, key, rule_of(algorithm, rng))
+        for _, move in zip(range(min(100, steps - start)), moves(walk.rule, rng), strict=False):
+            walk.take(move)
