@@ -1,8 +1,8 @@
 """A rate limit, and what it decided."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal, Self, TypeAlias, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from .durations import MAX_I64, Seconds, to_milliseconds
 from .exceptions import InvalidConfig
@@ -43,6 +43,10 @@ class RateLimitRule:
     window_ms: int = field(init=False, repr=False, compare=False)
     #: What the algorithm's ``step`` is given of the rule: window (ms), capacity, and more.
     numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    #: Where its count is kept in the bucket's hash; "" stands for RustAuth's own fields.
+    slot: str = field(init=False, repr=False, compare=False)
+    #: What the script is told of it.
+    arguments: tuple[int | str, ...] = field(init=False, repr=False, compare=False)
     _is_valid: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +66,9 @@ class RateLimitRule:
         object.__setattr__(self, "escalate", tuple(self.escalate))
         object.__setattr__(self, "window_ms", window_ms)
         object.__setattr__(self, "numbers", numbers)
+        slot = "" if self.algorithm == "rustauth" else self.name
+        object.__setattr__(self, "slot", slot)
+        object.__setattr__(self, "arguments", (self.algorithm, slot, len(numbers), *numbers))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -99,20 +106,25 @@ class RateLimitRule:
     def named(cls, name: str) -> Self:
         """The rule whose ``name`` this is. Raises ``ValueError`` if it is none's."""
         algorithm, max, window_ms, *more = name.split(":")
-        window = int(window_ms) / 1000
-        if algorithm == "lockout":
-            rule = cls(window, int(max), "lockout", escalate=tuple(int(ms) // 1000 for ms in more))
-        else:
-            rule = cls(window, int(max), algorithm, *map(int, more))  # type: ignore[arg-type]  # checked below
+        try:
+            window = int(window_ms) / 1000
+            if algorithm == "lockout":
+                escalate = tuple(int(ms) // 1000 for ms in more)
+                rule = cls(window, int(max), "lockout", escalate=escalate)
+            else:
+                rule = cls(window, int(max), algorithm, *map(int, more))  # type: ignore[arg-type]  # checked below
+        except (TypeError, OverflowError):
+            raise ValueError(name) from None
         rule.validate()
         if rule.name != name:
             raise ValueError(name)
         return rule
 
-    @property
-    def field(self) -> str:
-        """Where its count is kept in the bucket's hash; "" stands for RustAuth's own fields."""
-        return "" if self.algorithm == "rustauth" else self.name
+    def in_process(self) -> Self:
+        """What the ``hybrid`` option permits each process."""
+        times = self.hybrid or 1
+        burst = self.burst and self.burst * times
+        return replace(self, max=self.max * times, burst=burst, hybrid=None)
 
     def __str__(self) -> str:
         burst = f" burst {self.burst}" if self.burst else ""
@@ -148,8 +160,10 @@ class RateLimitRule:
             and all(0 < seconds <= MAX_PRODUCT // 1000 for seconds in self.escalate)
         ):
             raise InvalidConfig(f"rate limit escalate must be 1 to {MAX_ESCALATION} seconds > 0")
-        if self.hybrid is not None and self.hybrid <= 0:
-            raise InvalidConfig("rate limit hybrid must be greater than zero")
+        if self.hybrid is not None:
+            if self.hybrid <= 0:
+                raise InvalidConfig("rate limit hybrid must be greater than zero")
+            self.in_process().validate()
         if self.algorithm == "sliding-log" and self.max > MAX_LOG:
             raise InvalidConfig(f"rate limit max must be at most {MAX_LOG} for sliding-log")
         product = max(self.max, self.capacity) * self.window_ms
@@ -176,6 +190,21 @@ class RateLimitDecision:
     key: str = field(default="", repr=False, compare=False)
     #: ``retry_after`` in milliseconds, as the server said it.
     retry_after_ms: int = field(default=0, repr=False, compare=False)
+
+
+def to_rules(rates: Any) -> tuple[RateLimitRule, ...]:
+    """Rules that a store can apply, from text, from a rule, or from an iterable of both.
+
+    Raises ``InvalidConfig``; ``TypeError`` for anything else.
+    """
+    if isinstance(rates, str):
+        return RateLimitRule.parse_all(rates)
+    if isinstance(rates, RateLimitRule):
+        rates.validate()
+        return (rates,)
+    if not isinstance(rates, list | tuple) or not rates:
+        raise TypeError(f"a rate must be text or a RateLimitRule, not {type(rates).__name__}")
+    return tuple(dict.fromkeys(rule for rate in rates for rule in to_rules(rate)))
 
 
 def binding(decisions: Iterable[RateLimitDecision]) -> RateLimitDecision:

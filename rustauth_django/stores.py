@@ -2,12 +2,15 @@
 
 from typing import Any, Self
 
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis import asyncio as aioredis
 
 from .backends.base import Backend
+from .backends.cluster import ClusterBackend
+from .backends.memory import MemoryBackend
 from .backends.opening import open_backend
 from .backends.redis import RedisBackend
+from .backends.refusals import LocalRefusals
 from .keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
 from .ratelimit import RateLimitStore
 from .storage import SecondaryStorage
@@ -26,7 +29,11 @@ class RustAuthStores:
         *,
         key_prefix: str = DEFAULT_PREFIX,
         scan_count: int = DEFAULT_SCAN_COUNT,
+        local_refusals: float = 0,
     ) -> None:
+        # In memory it would spare nothing (RL-34).
+        if not isinstance(backend, MemoryBackend):
+            backend = LocalRefusals(backend, local_refusals)
         self.backend = backend
         self.secondary_storage = SecondaryStorage(
             backend, key_prefix=key_prefix, scan_count=scan_count
@@ -43,20 +50,22 @@ class RustAuthStores:
         key_prefix: str = DEFAULT_PREFIX,
         scan_count: int = DEFAULT_SCAN_COUNT,
         client_options: dict[str, Any] | None = None,
+        cluster: bool = False,
     ) -> Self:
         """Stores on the server at ``url``; no connection is made before it is needed.
 
-        ``client_options`` go to the redis-py connection. Raises ``InvalidConfig``, which
-        never quotes the URL.
+        ``client_options`` go to the redis-py connection. With ``cluster`` the server is one
+        of a Redis Cluster, and tells the others. Raises ``InvalidConfig``, which never
+        quotes the URL.
         """
-        backend = open_backend(url, client_options or {})
+        backend = open_backend(url, client_options or {}, cluster=cluster)
         return cls(backend, key_prefix=key_prefix, scan_count=scan_count)
 
     @classmethod
     def from_client(
         cls,
-        client: Redis,
-        async_client: "aioredis.Redis | None" = None,
+        client: Redis | RedisCluster,
+        async_client: "aioredis.Redis | aioredis.RedisCluster | None" = None,
         *,
         key_prefix: str = DEFAULT_PREFIX,
         scan_count: int = DEFAULT_SCAN_COUNT,
@@ -64,11 +73,21 @@ class RustAuthStores:
         """Stores on a client that the caller owns and closes.
 
         Without ``async_client`` the async twins use clients of their own, made after
-        ``client``, one for each event loop; with it, that one, on the caller's loop.
+        ``client``, one for each event loop; with it, that one, on the caller's loop. It is
+        of the same kind as ``client``.
         """
-        if not isinstance(client, Redis):
-            raise TypeError(f"client must be a redis.Redis, not {type(client).__name__}")
-        backend = RedisBackend(client, async_client)
+        backend: Backend
+        match client, async_client:
+            case Redis(), aioredis.Redis() | None:
+                backend = RedisBackend(client, async_client)
+            case RedisCluster(), aioredis.RedisCluster() | None:
+                backend = ClusterBackend.on_client(client, async_client)
+            case _:
+                kinds = f"{type(client).__name__} and {type(async_client).__name__}"
+                raise TypeError(
+                    "client must be a redis.Redis or a redis.RedisCluster, and async_client of"
+                    f" the same name in redis.asyncio or None, not {kinds}"
+                )
         return cls(backend, key_prefix=key_prefix, scan_count=scan_count)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -69,19 +70,20 @@ class Server:
             self._command += ["--save", "", "--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Self:
+    def start(self, *options: str, loading: bool = False) -> Self:
+        """Wait until it answers; or, if it is to be ``loading``, until it says that it is."""
         log = Path(self._folder.name) / "log"
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                self._command, cwd=self._folder.name, stdout=file, stderr=file
+                [*self._command, *options], cwd=self._folder.name, stdout=file, stderr=file
             )
-        if not self._wait(self._process):
+        if not self._wait(self._process, loading=loading):
             message = log.read_text()
             self.stop()
             raise ServerFailed(message)
         return self
 
-    def _wait(self, process: "subprocess.Popen[bytes]") -> bool:
+    def _wait(self, process: "subprocess.Popen[bytes]", *, loading: bool) -> bool:
         deadline = time.monotonic() + 10
         once = Retry(NoBackoff(), 0)
         with redis.Redis(port=self.port, socket_timeout=1, retry=once) as client:
@@ -90,7 +92,9 @@ class Server:
                     client.ping()
                 except redis.AuthenticationError:
                     return True
-                except redis.ConnectionError:
+                except redis.ConnectionError as error:
+                    if loading and isinstance(error, redis.BusyLoadingError):
+                        return True
                     if time.monotonic() > deadline or process.poll() is not None:
                         return False
                     time.sleep(0.02)
@@ -103,8 +107,22 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def stop_answering(self) -> None:
+        """Let connections in, and say nothing: as a machine that hangs does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def answer_again(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def client(self) -> "redis.Redis":
+        """A plain client; waits for longer than the app does."""
+        return redis.Redis.from_url(self.url, socket_timeout=10, decode_responses=True)
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             self._process.wait(timeout=10)
         self._folder.cleanup()

@@ -51,7 +51,7 @@ class Walk:
 
     def __init__(self, raw: redis.Redis, key: str, rule: RateLimitRule) -> None:
         self.raw, self.key, self.rule = raw, key, rule
-        self.sha = raw.script_load(consume.SCRIPT.text)
+        self.sha = raw.script_load(consume.script(frozenset([rule.algorithm])).text)
         self.now_ms = T
         self.state: State = ()
         raw.delete(key)
@@ -60,7 +60,7 @@ class Walk:
         """Both sides take a step; they must agree on its outcome and on what is kept."""
         self.now_ms = max(0, self.now_ms + move.gap_ms)
         one = consume.step(self.rule, self.state, self.now_ms, move.cost)
-        arguments = [self.now_ms, move.cost, 10**6, 1, *consume.arguments(self.rule)]
+        arguments = [self.now_ms, move.cost, 10**6, 1, *self.rule.arguments]
         with self.raw.pipeline(transaction=True) as pipe:
             pipe.evalsha(self.sha, 1, self.key, *arguments)
             # The server drops a short-lived bucket by its own clock, not by the walk's.

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..durations import ceil_seconds
 from ..exceptions import BackendError
+from ..operations import Bucket
 from ..rates import RateLimitDecision, RateLimitRule
 from ..scripts import Script
 from . import fixed_window, gcra, lockout, rustauth, sliding_log, sliding_window
@@ -19,19 +20,20 @@ STEPS: dict[str, StepFunction] = {
     "gcra": gcra.step,
     "lockout": lockout.step,
 }
-SCRIPT = Script.load(
-    __package__,
-    "divisions.lua",
-    *(f"{name.replace('-', '_')}.lua" for name in STEPS),
-    "consume.lua",
-)
-
 # Lua's numbers are doubles: the script reads no time of more than fifteen digits.
 MAX_NOW_MS = 10**15 - 1
 LATEST_MS = 2**53
 # A bucket outlives what it counts by this much, so that a request at the very end of a
 # window finds it, whatever the network took (QUIRK-08).
 TTL_MARGIN_MS = 250
+
+
+@lru_cache
+def script(algorithms: frozenset[str]) -> Script:
+    """The script for rules of these algorithms: what it does not need costs it time."""
+    names = sorted(name.replace("-", "_") for name in algorithms)
+    files = ["divisions.lua", *(f"{name}.lua" for name in names), "consume.lua"]
+    return Script.load(__package__, *files)
 
 
 def step(rule: RateLimitRule, state: State, now_ms: int, cost: int) -> Step:
@@ -46,12 +48,6 @@ def consume(
     steps = [step(rule, state, now_ms, cost) for rule, state in limits]
     is_kept = cost != 0 and all(one.outcome.permitted for one in steps)
     return [one.outcome for one in steps], steps if is_kept else []
-
-
-@lru_cache(maxsize=1024)
-def arguments(rule: RateLimitRule) -> tuple[int | str, ...]:
-    """What the script is told of a rule."""
-    return rule.algorithm, rule.field, len(rule.numbers), *rule.numbers
 
 
 def read_reply(reply: Any, count: int) -> list[Outcome]:
@@ -78,18 +74,14 @@ def invalid(what: str) -> BackendError:
     return BackendError("rate limit consume", f"invalid rate limit script result: {what}")
 
 
-def decide(outcome: Outcome, rule: RateLimitRule, key: str) -> RateLimitDecision:
+def decide(outcome: Outcome, bucket: Bucket) -> RateLimitDecision:
     """The decision's fields (RL-13 to RL-18), where a refusal never says 0 (QUIRK-07)."""
     permitted, used, retry_ms, reset_ms = outcome
+    limit = bucket.rule.capacity
     retry_ms = 0 if permitted else max(1, min(retry_ms, LATEST_MS))
     retry_after = ceil_seconds(retry_ms)
+    reset_after = max(retry_after, ceil_seconds(min(reset_ms, LATEST_MS)))
+    remaining = max(0, limit - used)
     return RateLimitDecision(
-        permitted=permitted,
-        retry_after=retry_after,
-        limit=rule.capacity,
-        remaining=max(0, rule.capacity - used),
-        reset_after=max(retry_after, ceil_seconds(min(reset_ms, LATEST_MS))),
-        rule=rule,
-        key=key,
-        retry_after_ms=retry_ms,
+        permitted, retry_after, limit, remaining, reset_after, bucket.rule, bucket.key, retry_ms
     )

@@ -9,7 +9,7 @@ algorithms['sliding-window'] = {size = 3, step = function(state, now, cost, wind
     start, count, before = start + window, 0, count
   end
   local left = start + window - now
-  local used = count + ceil_div(before * left, window)
+  local used = count + floor_div(before * (left - 1), window)
   local wanted = cost == 0 and 1 or cost
   local function whole()
     return count > 0 and left + window or left
@@ -17,9 +17,9 @@ algorithms['sliding-window'] = {size = 3, step = function(state, now, cost, wind
   if cost >= 0 and used + wanted > limit then
     local room, retry = limit - wanted - count, nil
     if room >= 0 then
-      retry = left - floor_div(room * window, before)
+      retry = left - floor_div((room + 1) * window - 1, before) - 1
     else
-      retry = left + window - floor_div((limit - wanted) * window, count)
+      retry = left + window - floor_div((limit - wanted + 1) * window - 1, count) - 1
     end
     return {0, used, retry, whole()}, nil, left + window
   end
@@ -30,6 +30,6 @@ algorithms['sliding-window'] = {size = 3, step = function(state, now, cost, wind
     before = math.max(0, before + math.min(0, count + cost))
   end
   count = math.max(0, count + cost)
-  used = count + ceil_div(before * left, window)
+  used = count + floor_div(before * (left - 1), window)
   return {1, used, 0, used > 0 and whole() or 0}, {start, count, before}, left + window
 end}

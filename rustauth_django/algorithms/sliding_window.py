@@ -1,12 +1,11 @@
 """A sliding window, from two counters: what the window before has permitted fades out
-linearly as this one goes on.
+evenly as this one goes on.
 
-The state is when this window began, what it has permitted, and what the one before had.
-Three numbers whatever the limit, and a client is never refused more than an exact log
-would refuse one whose requests of the last window came evenly.
+The state is when this window began, what it has permitted, and what the one before had:
+three numbers whatever the limit. Fractions of a request are the client's.
 """
 
-from .base import Outcome, State, Step, ceil_div
+from .base import Outcome, State, Step
 
 
 def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
@@ -17,26 +16,36 @@ def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
     elif now - start >= window:
         start, count, before = start + window, 0, count
     left = start + window - now
-    used = count + ceil_div(before * left, window)
+    used = count + faded(before, left, window)
     wanted = cost or 1
     if cost >= 0 and used + wanted > limit:
         room = limit - wanted - count
         if room >= 0:
             # Until the window before has faded to what there is room for.
-            retry = left - room * window // before
+            retry = left - fades_to(room, before, window)
         else:
             # Not in this window; and in the next until this one has faded.
-            retry = left + window - (limit - wanted) * window // count
+            retry = left + window - fades_to(limit - wanted, count, window)
         return Step(Outcome(False, used, retry, _whole(left, window, count)), None, left + window)
     if cost < 0:
         if used == 0:
             return Step(Outcome(True, 0, 0, 0))
         before = max(0, before + min(0, count + cost))
     count = max(0, count + cost)
-    used = count + ceil_div(before * left, window)
+    used = count + faded(before, left, window)
     reset = _whole(left, window, count) if used else 0
     new_state = (start, count, before) if cost else None
     return Step(Outcome(True, used, 0, reset), new_state, left + window)
+
+
+def faded(before: int, left: int, window: int) -> int:
+    """What still counts of the window before, with so much left of this one."""
+    return before * (left - 1) // window
+
+
+def fades_to(room: int, before: int, window: int) -> int:
+    """With how much left of a window no more than ``room`` still counts of the one before."""
+    return ((room + 1) * window - 1) // before + 1
 
 
 def _whole(left: int, window: int, count: int) -> int:

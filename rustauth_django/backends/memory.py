@@ -139,7 +139,7 @@ class MemoryBackend(Backend):
         limits = []
         for physical, rule, _ in operation.buckets:
             tally = self._entry(self._buckets, physical)
-            limits.append((rule, tally.content.get(rule.field, ()) if tally else ()))
+            limits.append((rule, tally.content.get(rule.slot, ()) if tally else ()))
         outcomes, steps = consume(limits, now_ms, operation.cost)
         for (physical, rule, _), step in zip(operation.buckets, steps, strict=bool(steps)):
             if step.state is None:
@@ -148,13 +148,13 @@ class MemoryBackend(Backend):
             if found is None:
                 self._make_room()
                 found = Tally({}, 0)
-            content = {**found.content, rule.field: step.state}
+            content = {**found.content, rule.slot: step.state}
             # No rule shortens the life of another's count.
             keep_ms = step.keep_ms + TTL_MARGIN_MS if operation.cost > 0 else 0
             self._buckets[physical] = Tally(content, max(found.expires_at, clock + keep_ms))
             self._buckets.move_to_end(physical)
         return tuple(
-            decide(outcome, bucket.rule, bucket.key)
+            decide(outcome, bucket)
             for outcome, bucket in zip(outcomes, operation.buckets, strict=True)
         )
 

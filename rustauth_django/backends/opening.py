@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from ..exceptions import InvalidConfig
 from .base import Backend
+from .cluster import ClusterBackend, Node
 from .loops import MAX_CONNECTIONS, WAIT_SECONDS
 from .memory import MemoryBackend
 from .redis import RedisBackend
@@ -52,12 +53,16 @@ def client_defaults() -> dict[str, Any]:
     }
 
 
-def open_backend(url: str, client_options: dict[str, Any]) -> Backend:
-    """The backend that ``url`` names (ST-42, ST-43)."""
+def open_backend(url: str, client_options: dict[str, Any], *, cluster: bool = False) -> Backend:
+    """The backend that ``url`` names (ST-42, ST-43), or the cluster that its server is in."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         listed = ", ".join(f"{name}://" for name in SCHEMES)
         raise InvalidConfig(f"the URL must start with one of {listed}")
+    if cluster and scheme in ("unix", "memory"):
+        raise InvalidConfig(
+            f"{scheme}:// is no cluster; write redis://host:port of one of its servers"
+        )
     if scheme == "memory":
         return MemoryBackend()
     try:
@@ -74,6 +79,10 @@ def open_backend(url: str, client_options: dict[str, Any]) -> Backend:
         ) from None
     options = client_defaults() | client_options | in_url
     check_options(options)
+    if cluster and options.get("db"):
+        raise InvalidConfig(
+            "a cluster has database 0 alone; write redis://host:port without another"
+        )
     try:
         pool = BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
         # Constructed, not connected: so that a wrong option is found now.
@@ -82,6 +91,14 @@ def open_backend(url: str, client_options: dict[str, Any]) -> Backend:
         unknown = re.search(r"unexpected keyword argument ('\w+')", str(error))
         told = f"does not take the option {unknown[1]}" if unknown else "refuses these options"
         raise InvalidOption(f"the redis client {told}") from None
+    if cluster:
+
+        def open_node(host: str, port: int) -> Node:
+            there = options | {"host": host, "port": port}
+            return Node(Redis.from_pool(BlockingConnectionPool(**there)), owned=True)  # type: ignore[no-untyped-call]
+
+        seed = options.get("host", "localhost"), options.get("port", 6379)
+        return ClusterBackend([seed], open_node)
     return RedisBackend(Redis.from_pool(pool), owned=True)
 
 

@@ -5,8 +5,9 @@ that does not know them yet.
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from redis import Redis
 from redis import asyncio as aioredis
@@ -14,11 +15,11 @@ from redis.connection import SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
-    ClusterDownError,
-    MasterDownError,
+    ClusterError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
@@ -57,7 +58,6 @@ from .loops import LoopClients
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
 Steps: TypeAlias = Plan[Command, T]
-Execute: TypeAlias = Callable[..., Any]
 PlanOf: TypeAlias = Callable[[Any], Steps[Any]]
 
 COMPARE_AND_SET = Script.load(__package__, "compare_and_set.lua")
@@ -71,34 +71,66 @@ UNAVAILABLE = (
     OSError,
     ReadOnlyError,
     OutOfMemoryError,
-    MasterDownError,
-    ClusterDownError,
+    ClusterError,
 )
 UNAVAILABLE_WORDS = (
     "-READONLY",
     "-OOM",
     "-MASTERDOWN",
+    "CLUSTERDOWN ",
     "BUSY ",
     "MISCONF",
     "Not enough good replicas",
     "max number of clients",
 )
 
-_PLANS: dict[type[Operation[Any]], PlanOf] = {}
+PLANS: dict[type[Operation[Any]], PlanOf] = {}
 
 
 def plan_for(kind: type[Operation[Any]]) -> Callable[[PlanOf], PlanOf]:
     """Register how an operation of this kind becomes commands."""
 
     def register(plan: PlanOf) -> PlanOf:
-        _PLANS[kind] = plan
+        PLANS[kind] = plan
         return plan
 
     return register
 
 
-class RedisBackend(Backend):
-    """Operations on a redis-py client, and on its twin for each event loop.
+class CommandBackend(Backend):
+    """Operations as plans of commands, which each kind of backend sends in its own way."""
+
+    plans: ClassVar[dict[type[Operation[Any]], PlanOf]] = PLANS
+
+    @abstractmethod
+    def perform(self, command: Command) -> Any:
+        """Send a command and wait for the reply; raises whatever the client raises."""
+
+    @abstractmethod
+    async def aperform(self, command: Command) -> Any:
+        """Send a command and await the reply; raises whatever the client raises."""
+
+    def run(self, operation: Operation[T]) -> T:
+        try:
+            answer: T = drive(self.plans[type(operation)](operation), self.perform)
+            return answer
+        except RustAuthError:
+            raise
+        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
+            raise translate(operation, error) from None
+
+    async def arun(self, operation: Operation[T]) -> T:
+        try:
+            answer: T = await adrive(self.plans[type(operation)](operation), self.aperform)
+            return answer
+        except RustAuthError:
+            raise
+        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
+            raise translate(operation, error) from None
+
+
+class RedisBackend(CommandBackend):
+    """One server: a redis-py client, and its twin for each event loop.
 
     ``owned`` says that ``client`` was made for this backend and is closed with it.
     ``async_client``, where there is one, is the caller's own, on the caller's own loop.
@@ -116,23 +148,12 @@ class RedisBackend(Backend):
         self._loops = LoopClients(client, async_client)
         self.location = describe_location(client.connection_pool)
 
-    def run(self, operation: Operation[T]) -> T:
-        perform: Execute = self._client.execute_command
-        try:
-            return drive(_plan(operation), lambda command: perform(*command))
-        except RustAuthError:
-            raise
-        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
-            raise translate(operation, error) from None
+    def perform(self, command: Command) -> Any:
+        return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
-    async def arun(self, operation: Operation[T]) -> T:
-        try:
-            perform: Execute = (await self._loops.client()).execute_command
-            return await adrive(_plan(operation), lambda command: perform(*command))
-        except RustAuthError:
-            raise
-        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
-            raise translate(operation, error) from None
+    async def aperform(self, command: Command) -> Any:
+        client = await self._loops.client()
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         if self._owned:
@@ -141,10 +162,6 @@ class RedisBackend(Backend):
     async def aclose(self) -> None:
         await self._loops.aclose()
         self.close()
-
-
-def _plan(operation: Operation[T]) -> Steps[T]:
-    return _PLANS[type(operation)](operation)
 
 
 def call(script: Script, keys: Sequence[str], *arguments: int | str | bytes) -> Steps[Any]:
@@ -220,14 +237,16 @@ def _unlink(operation: Unlink) -> Steps[int]:
 
 @plan_for(Consume)
 def _consume(operation: Consume) -> Steps[tuple[RateLimitDecision, ...]]:
-    keys = list(dict.fromkeys(bucket.physical for bucket in operation.buckets))
-    arguments: list[int | str] = ["" if operation.now_ms is None else operation.now_ms]
-    arguments += [operation.cost, consume.TTL_MARGIN_MS]
-    for physical, rule, _ in operation.buckets:
+    buckets = operation.buckets
+    keys = list(dict.fromkeys([bucket.physical for bucket in buckets]))
+    now = "" if operation.now_ms is None else operation.now_ms
+    arguments: list[int | str] = [now, operation.cost, consume.TTL_MARGIN_MS]
+    for physical, rule, _ in buckets:
         arguments.append(keys.index(physical) + 1)
-        arguments += consume.arguments(rule)
+        arguments += rule.arguments
+    script = consume.script(frozenset([bucket.rule.algorithm for bucket in buckets]))
     try:
-        reply = yield from call(consume.SCRIPT, keys, *arguments)
+        reply = yield from call(script, keys, *arguments)
     except ResponseError as error:
         if removed := re.search(r"WRONGTYPE.* removed number (\d+)", str(error)):
             raise BackendError(
@@ -237,11 +256,8 @@ def _consume(operation: Consume) -> Steps[tuple[RateLimitDecision, ...]]:
                 keys[int(removed[1]) - 1],
             ) from None
         raise
-    outcomes = consume.read_reply(reply, len(operation.buckets))
-    return tuple(
-        consume.decide(outcome, bucket.rule, bucket.key)
-        for outcome, bucket in zip(outcomes, operation.buckets, strict=True)
-    )
+    outcomes = consume.read_reply(reply, len(buckets))
+    return tuple([consume.decide(outcome, b) for outcome, b in zip(outcomes, buckets, strict=True)])
 
 
 @plan_for(Forget)
@@ -309,7 +325,8 @@ def translate(operation: Operation[Any], error: Exception) -> BackendError:
         return BackendError(operation.label, "the value is not UTF-8")
     if not isinstance(error, RedisError | OSError):
         # Its text may quote anything.
-        return BackendError(operation.label, f"the redis client raised {type(error).__name__}")
+        kind = BackendUnavailable if isinstance(error, RedisClusterException) else BackendError
+        return kind(operation.label, f"the redis client raised {type(error).__name__}")
     # Servers quote the arguments of commands that they do not know; the sentinel client
     # prints whole objects.
     reason = re.split(r", with args|\W+<redis\.", str(error))[0] or type(error).__name__

@@ -1,0 +1,116 @@
+"""What is on the server: every bucket, and how each rule stands in it. Changes nothing."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .algorithms.consume import TTL_MARGIN_MS
+from .backends.base import Backend
+from .durations import ceil_seconds
+from .exceptions import BackendError
+from .keyspace import Keyspace, pages
+from .operations import Fields, ReadFields
+from .ratelimit import RateLimitStore
+from .rates import RateLimitRule
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a rule stands in the bucket ``key``; None is what cannot be known.
+
+    ``seconds_left`` is until it permits again, if it refuses, else until it is whole.
+    """
+
+    key: str
+    rule: RateLimitRule | None = None
+    used: int | None = None
+    seconds_left: int | None = None
+    refused: bool | None = None
+
+    @property
+    def limit(self) -> int | None:
+        return None if self.rule is None else self.rule.capacity
+
+    @property
+    def fullness(self) -> tuple[bool, float, int]:
+        """What to sort by: the share that is used where the limit is known, else how much."""
+        used = self.used or 0
+        return bool(self.limit), used / self.limit if self.limit else 0, used
+
+
+def walk(backend: Backend, store: RateLimitStore) -> Iterator[tuple[Keyspace, str] | None]:
+    """Where each bucket is, and its logical key, as a scan finds them.
+
+    None stands for the end of a page: a long search through other keys shows signs of life.
+    """
+    for keyspace in store.keyspaces:
+        for page in pages(backend, [keyspace.first_page()]):
+            for physical in page:
+                yield keyspace, keyspace.logical(physical)
+            yield None
+
+
+def standings(
+    backend: Backend,
+    store: RateLimitStore,
+    wanted: Callable[[str], bool],
+    rule_of: Callable[[str], RateLimitRule | None],
+) -> Iterator[list[Standing]]:
+    """How all rules stand in each bucket whose key is ``wanted``; an empty list for others.
+
+    RustAuth's buckets do not say what their limit is: ``rule_of`` a key may.
+    """
+    for found in walk(backend, store):
+        yield _stand(backend, store, *found, rule_of) if found and wanted(found[1]) else []
+
+
+def _stand(
+    backend: Backend,
+    store: RateLimitStore,
+    keyspace: Keyspace,
+    key: str,
+    rule_of: Callable[[str], RateLimitRule | None],
+) -> list[Standing]:
+    found = read(backend, keyspace.physical(key))
+    if found is None:
+        return []  # It has ended since it was found.
+    if not found.fields:
+        return [Standing(key)]
+    is_rustauths = keyspace is store.keyspaces[0]
+    rules = [rule_of(key)] if is_rustauths else [rule_named(field) for field in found.fields]
+    known = [rule for rule in rules if rule]
+    decisions = backend.run(store.inspection((key, rule) for rule in known)) if known else ()
+    stands = [
+        Standing(
+            key,
+            decision.rule,
+            decision.limit - decision.remaining,
+            decision.retry_after or decision.reset_after,
+            not decision.permitted,
+        )
+        for decision in decisions
+    ]
+    left = None if found.ttl_ms < 0 else ceil_seconds(found.ttl_ms - TTL_MARGIN_MS)
+    count = found.fields.get("count", "") if is_rustauths else ""
+    used = int(count) if count.isdecimal() and len(count) <= 16 else None
+    return [*stands, Standing(key, None, used, left)] if None in rules else stands
+
+
+def read(backend: Backend, physical: str) -> Fields | None:
+    """What a bucket holds; None if there is none, and no field if it is no bucket at all.
+
+    To be asked before a peek, whose script removes what is no bucket.
+    """
+    try:
+        return backend.run(ReadFields(physical))
+    except BackendError as error:
+        if "WRONGTYPE" not in error.reason:
+            raise
+        return Fields({}, -1)
+
+
+def rule_named(name: str) -> RateLimitRule | None:
+    """The rule of this name; None for a field that is none of ours."""
+    try:
+        return RateLimitRule.named(name)
+    except ValueError:
+        return None
