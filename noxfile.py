@@ -6,7 +6,10 @@ from pathlib import Path
 import nox
 
 DJANGOS = {"3.11": ["5.2"], "3.12": ["5.2", "6.0", "6.1"], "3.13": ["5.2", "6.0", "6.1"]}
-LOWEST = ["django==5.2", "django-redis==5.4.0", "redis==5.2.1"]
+LOWEST = [
+    *("django==5.2", "django-redis==5.4.0", "redis==5.2.1", "djangorestframework==3.16.0"),
+    *("django-ninja==1.5.0", "opentelemetry-sdk==1.30.0"),
+]
 
 # pyenv's shims know only the version that is set: look at all that it has.
 pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")

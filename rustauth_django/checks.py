@@ -21,11 +21,10 @@ from django.utils.module_loading import import_string
 
 from .client_ip import Network
 from .conf import Settings, middleware_paths, read
-from .connections import build_stores, client_of_cache
+from .connections import client_of_cache, open_settings, wire
 from .exceptions import InvalidConfig
 from .middleware import RateLimitMiddleware
 from .paths import base, matches, normalize_path
-from .rates import RateLimitRule
 from .rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
 from .sections import did_you_mean, quote
 
@@ -44,7 +43,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         for id, path, message, hint in problems
     ]
     try:
-        build_stores(settings).close()
+        wire(settings, open_settings(settings)).stores.close()
     except InvalidConfig as error:
         hint = 'For example "URL": "redis://127.0.0.1:6379/0", or "CACHE": "default".'
         found.append(Error(f"{error}.", hint=hint, id="rustauth_django.E005"))
@@ -109,7 +108,7 @@ def _check_values(settings: Settings) -> Iterator[CheckMessage]:
             'RUSTAUTH["RATE_LIMIT"]["ENABLED"] is off: no request is limited.',
             "Set it to True, or to None for on unless DEBUG.",
         )
-    addresses = settings.rate_limit.addresses
+    addresses = settings.rate_limit.visitors.addresses
     if trusts_everyone(addresses.trusted_proxies):
         yield warning(
             "W005",
@@ -158,11 +157,11 @@ def swallows_sign_in(entry: RuleEntry, base_path: str) -> bool:
         return False
     if selector.methods is not None and "POST" not in selector.methods:
         return False
-    if isinstance(rule, RateLimitRule):
-        if rule.max * STRICT_SIGN_IN.window_ms <= STRICT_SIGN_IN.max * rule.window_ms:
-            return False
-    elif rule is not None:
-        return False  # a function sees the strict rule, and knows
+    if callable(rule):
+        return False  # it sees the strict rule, and knows
+    strict = STRICT_SIGN_IN
+    if rule and any(one.max * strict.window_ms <= strict.max * one.window_ms for one in rule):
+        return False
     path = SIGN_IN_PREFIXES[0]
     return any(matches(selector.value, f"{start}{path}/email") for start in ("", base(base_path)))
 
@@ -190,7 +189,7 @@ def _check_middleware() -> Iterator[CheckMessage]:
     if not ours:
         yield warning(
             "W002",
-            "MIDDLEWARE has no RateLimitMiddleware: no request is limited.",
+            "MIDDLEWARE has no RateLimitMiddleware: only decorated views are limited.",
             f"Add {MIDDLEWARE_PATH!r} at its end.",
         )
     elif len(ours) > 1:

@@ -63,14 +63,17 @@ class ClientAddresses:
     trusted_proxies: tuple[Network, ...] = ()
     ipv6_subnet: int = 64
 
-    def resolve(self, meta: Mapping[str, Any]) -> str | None:
-        """The client's normalised address, or None if there is none to believe."""
+    def find(self, meta: Mapping[str, Any]) -> Address | None:
+        """The client's address, or None if there is none to believe."""
         peer = parse_address(meta.get("REMOTE_ADDR") or "")
         if not self.headers or self._speaks_for_itself(peer):
-            found = peer
-        else:
-            candidates = (self._from_header(meta.get(name, "")) for name in self.headers)
-            found = next((address for address in candidates if address is not None), None)
+            return peer
+        candidates = (self._from_header(meta.get(name, "")) for name in self.headers)
+        return next((address for address in candidates if address is not None), None)
+
+    def resolve(self, meta: Mapping[str, Any]) -> str | None:
+        """The client's normalised address, or None if there is none to believe."""
+        found = self.find(meta)
         return None if found is None else normalize_address(found, self.ipv6_subnet)
 
     def _speaks_for_itself(self, peer: Address | None) -> bool:

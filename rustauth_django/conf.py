@@ -17,22 +17,28 @@ from typing import Any, get_args
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
+from django.utils.encoding import force_str
 from django.utils.module_loading import import_string
 
+from .access import Access
 from .client_ip import ClientAddresses, Network
 from .exceptions import InvalidConfig
-from .guard import GuardOptions, MissingIP
+from .guard import GuardOptions, LoginRules
 from .keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
-from .rates import RateLimitRule
+from .limiter import OnError
+from .rates import RateLimitRule, to_rules
 from .rules import RuleEntry, RuleSet, Selector, SelectorKind
 from .sections import Problem, Section, Wrong, did_you_mean, either, quote
+from .subjects import MissingIP, Visitors
 
 DEFAULTS: dict[str, Any] = {
     "URL": None,
     "CACHE": None,
+    "CLUSTER": False,
     "KEY_PREFIX": DEFAULT_PREFIX,
     "SCAN_COUNT": DEFAULT_SCAN_COUNT,
     "CLIENT_OPTIONS": {},
+    "TELEMETRY": False,
     "RATE_LIMIT": {},
 }
 RATE_LIMIT_DEFAULTS: dict[str, Any] = {
@@ -46,14 +52,29 @@ RATE_LIMIT_DEFAULTS: dict[str, Any] = {
     "IPV6_SUBNET": 64,
     "TRACK_IP": True,
     "MISSING_IP": "deny",
+    "ALLOW": [],
+    "DENY": [],
+    "ON_ERROR": "local",
+    "LOCAL_REFUSALS": 1,
+    "LOGIN": {},
+}
+LOGIN_DEFAULTS: dict[str, Any] = {
+    "ACCOUNT": {"window": 900, "max": 5, "escalate": [60, 300, 3600]},
+    "ADDRESS": "20/15m",
 }
 SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
-OUTCOMES = ("window", "max", "disabled", "rule")
-RULE_KEYS = (*SELECTORS, "methods", *OUTCOMES)
+# A rule is "window" and "max", with options or without, or a rate as text.
+RULE_OPTIONS = ("algorithm", "burst", "escalate", "hybrid")
+COUNTS = ("window", "max", *RULE_OPTIONS)
+OUTCOMES = (*COUNTS, "rate", "disabled", "rule")
+RULE_KEYS = (*SELECTORS, "methods", *OUTCOMES, "on_error")
 MISSING_IP: tuple[str, ...] = get_args(MissingIP)
+ON_ERROR: tuple[str, ...] = get_args(OnError)
 RULE_DEFAULT = {"window": RATE_LIMIT_DEFAULTS["WINDOW"], "max": RATE_LIMIT_DEFAULTS["MAX"]}
 RULE_HINT = 'For example {"path": "/sign-in/*", "window": 10, "max": 3}.'
-FUNCTION_HINT = "It is called with the request and the current rule, and returns a rule or None."
+RATE_HINT = 'For example "20/15m", or {"window": 900, "max": 5, "escalate": [60, 300]}.'
+FUNCTION_HINT = "It is called with the request and the current rule, and returns rates or None."
+ACCESS_HINT = "It is called with the request and returns True or False."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +83,12 @@ class Settings:
 
     url: str = field(repr=False)
     cache: str | None
+    cluster: bool
     key_prefix: str
     scan_count: int
     client_options: dict[str, Any] = field(repr=False)
+    telemetry: bool
+    local_refusals: float
     rate_limit: GuardOptions
 
 
@@ -87,7 +111,7 @@ def get_settings() -> Settings:
 def forget_settings(*, setting: str, **kwargs: Any) -> None:
     """Read anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "DEBUG"):
+    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY"):
         _current = None
 
 
@@ -115,22 +139,26 @@ def _read_top(top: Section) -> Settings:
         hint = "Set the options of that cache in CACHES."
         message = 'cannot change the connections of RUSTAUTH["CACHE"]'
         top.problem("E004", "CLIENT_OPTIONS", message, hint)
-    limits = top.get("RATE_LIMIT", "a dictionary", lambda value: isinstance(value, dict))
+    if top.raw.get("CACHE") is not None and top.raw.get("CLUSTER"):
+        hint = 'Set RUSTAUTH["URL"] to one of its nodes.'
+        top.problem("E004", "CLUSTER", "needs an URL, and not a cache", hint)
+    limits = top.within("RATE_LIMIT", RATE_LIMIT_DEFAULTS)
     return Settings(
         url=top.get("URL", "a URL", _is_text, secret=True) or "memory://",
         cache=top.get("CACHE", "the name of a cache", _is_text),
+        cluster=top.get("CLUSTER", "True or False", _is_bool),
         key_prefix=top.get("KEY_PREFIX", "text that is not empty", _is_text),
         scan_count=top.get("SCAN_COUNT", "an int from 1 to 4294967295", _is_int(1, 2**32 - 1)),
         client_options=options,
-        rate_limit=_read_rate_limit(
-            Section(limits, RATE_LIMIT_DEFAULTS, top.at("RATE_LIMIT"), top.problems)
-        ),
+        telemetry=top.get("TELEMETRY", "True or False", _is_bool),
+        local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", _is_short),
+        rate_limit=_read_rate_limit(limits),
     )
 
 
 def _read_rate_limit(section: Section) -> GuardOptions:
     get, each = section.get, section.each
-    enabled = get("ENABLED", "True, False or None", lambda value: isinstance(value, bool))
+    enabled = get("ENABLED", "True, False or None", _is_bool)
     base_path = get("BASE_PATH", 'a path like "/api/auth"', _is_path)
     rules = each("RULES", "a list of rules", _read_entry, "E006")
     headers = each("IP_HEADERS", "a list of header names", _read_header)
@@ -138,14 +166,40 @@ def _read_rate_limit(section: Section) -> GuardOptions:
     return GuardOptions(
         enabled=not settings.DEBUG if enabled is None else enabled,
         rules=RuleSet(_read_default_rule(section), tuple(rules), base_path),
-        addresses=ClientAddresses(
-            tuple(headers),
-            tuple(proxies),
-            get("IPV6_SUBNET", "an int from 0 to 128", _is_int(0, 128)),
+        visitors=Visitors(
+            addresses=ClientAddresses(
+                tuple(headers),
+                tuple(proxies),
+                get("IPV6_SUBNET", "an int from 0 to 128", _is_int(0, 128)),
+            ),
+            track_ip=get("TRACK_IP", "True or False", _is_bool),
+            missing_ip=get("MISSING_IP", either(MISSING_IP), lambda value: value in MISSING_IP),
+            secret=force_str(settings.SECRET_KEY),
         ),
-        track_ip=get("TRACK_IP", "True or False", lambda value: isinstance(value, bool)),
-        missing_ip=get("MISSING_IP", either(MISSING_IP), lambda value: value in MISSING_IP),
+        on_error=get("ON_ERROR", either(ON_ERROR), lambda value: value in ON_ERROR),
+        allow=_read_access(section, "ALLOW"),
+        deny=_read_access(section, "DENY"),
+        login=_read_login(section.within("LOGIN", LOGIN_DEFAULTS)),
     )
+
+
+def _read_access(section: Section, name: str) -> Access:
+    value = section.raw.get(name)
+    if isinstance(value, str) or callable(value):
+        function = None
+        with section.noting(name):
+            function = _read_function(value, 1, ACCESS_HINT)
+        return Access(function=function)
+    return Access(tuple(section.each(name, "a list of networks or a function", _read_network)))
+
+
+def _read_login(section: Section) -> LoginRules:
+    found: dict[str, tuple[RateLimitRule, ...]] = {}
+    for name in section.defaults:
+        value = section.raw.get(name, section.defaults[name])
+        with section.noting(name):
+            found[name.lower()] = () if value is None else _read_rates(value)
+    return LoginRules(found.get("account", ()), found.get("address", ()))
 
 
 def _read_default_rule(section: Section) -> RateLimitRule:
@@ -161,25 +215,47 @@ def _read_default_rule(section: Section) -> RateLimitRule:
     return RateLimitRule(given["WINDOW"], given["MAX"])
 
 
-def read_rule(window: Any, max: Any) -> RateLimitRule:
-    """A rule that a store can apply."""
+def read_rule(window: Any, max: Any, **options: Any) -> RateLimitRule:
+    """A rule that a store can apply; one that has an ``escalate`` is a lockout."""
+    if "escalate" in options:
+        options.setdefault("algorithm", "lockout")
     try:
-        rule = RateLimitRule(window, max)
+        rule = RateLimitRule(window, max, **options)
         rule.validate()
     except (TypeError, InvalidConfig) as error:
         raise Wrong(str(error).removeprefix("rate limit "), RULE_HINT) from None
     return rule
 
 
+def _read_rates(value: Any) -> tuple[RateLimitRule, ...]:
+    """Text, a dictionary of a rule's arguments, or a list of these."""
+    if isinstance(value, list | tuple) and value:
+        return tuple(rule for item in value for rule in _read_rates(item))
+    if isinstance(value, dict):
+        for name in value:
+            if name not in COUNTS:
+                raise Wrong(f"has the unknown key {quote(name)}", did_you_mean(name, COUNTS))
+        if not {"window", "max"} <= value.keys():
+            raise Wrong('must have "window" and "max"', RATE_HINT)
+        return (read_rule(**value),)
+    try:
+        return to_rules(value)
+    except (TypeError, InvalidConfig) as error:
+        raise Wrong(f"cannot be read: {error}", RATE_HINT) from None
+
+
 def _read_entry(raw: Any) -> RuleEntry:
     if isinstance(raw, str) or callable(raw):
-        return RuleEntry(Selector(), _read_function(raw))
+        return RuleEntry(Selector(), _read_function(raw, 2, FUNCTION_HINT))
     if not isinstance(raw, dict):
         raise Wrong("must be a dictionary or the dotted path of a function", RULE_HINT)
     for name in raw:
         if name not in RULE_KEYS:
             raise Wrong(f"has the unknown key {quote(name)}", did_you_mean(name, RULE_KEYS))
-    return RuleEntry(_read_selector(raw), _read_outcome(raw))
+    on_error = raw.get("on_error")
+    if on_error is not None and on_error not in ON_ERROR:
+        raise Wrong(f'must have {either(ON_ERROR)} as its "on_error"', RULE_HINT)
+    return RuleEntry(_read_selector(raw), _read_outcome(raw), on_error)
 
 
 def _read_selector(raw: dict[str, Any]) -> Selector:
@@ -214,29 +290,32 @@ def _read_selector(raw: dict[str, Any]) -> Selector:
 
 def _read_outcome(raw: dict[str, Any]) -> Any:
     given = {name for name in OUTCOMES if name in raw}
-    if given == {"window", "max"}:
-        return read_rule(raw["window"], raw["max"])
+    if {"window", "max"} <= given <= set(COUNTS):
+        return (read_rule(**{name: raw[name] for name in given}),)
+    if given == {"rate"}:
+        return _read_rates(raw["rate"])
     if given == {"disabled"} and raw["disabled"] is True:
         return None
     if given == {"rule"}:
-        return _read_function(raw["rule"])
-    message = 'must have "window" and "max", or "disabled": True, or "rule"'
+        return _read_function(raw["rule"], 2, FUNCTION_HINT)
+    message = 'must have "window" and "max", or "rate", or "disabled": True, or "rule"'
     raise Wrong(message, RULE_HINT)
 
 
-def _read_function(value: Any) -> Callable[..., Any]:
+def _read_function(value: Any, arguments: int, hint: str) -> Callable[..., Any]:
     if isinstance(value, str):
         try:
             value = import_string(value)
         except Exception as error:  # noqa: BLE001  # whatever the site's module does
             text = f"cannot be imported: {type(error).__name__}: {error}"
-            raise Wrong(text, FUNCTION_HINT) from None
+            raise Wrong(text, hint) from None
     if not isinstance(value, FunctionType | MethodType | partial):
-        raise Wrong("must be a function, or its dotted path", FUNCTION_HINT)
+        raise Wrong("must be a function, or its dotted path", hint)
     try:
-        signature(value).bind(None, None)
+        signature(value).bind(*[None] * arguments)
     except TypeError:
-        raise Wrong("must take two arguments", FUNCTION_HINT) from None
+        number = {1: "one argument", 2: "two arguments"}[arguments]
+        raise Wrong(f"must take {number}", hint) from None
     function: Callable[..., Any] = value
     return function
 
@@ -271,6 +350,14 @@ def _read_network(value: Any) -> Network:
 def _is_text(value: Any) -> bool:
     is_encodable = isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
     return is_encodable and bool(value)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 60
 
 
 def _is_path(value: Any) -> bool:

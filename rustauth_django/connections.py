@@ -1,5 +1,7 @@
 """From settings to the one backend of this process, and what is built on it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -10,11 +12,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.connection import ConnectionProxy
+from django.utils.module_loading import import_string
 from django_redis.cache import RedisCache as DjangoRedisCache
 from django_redis.client import ShardClient
 from redis import Redis
 
-from .backends.opening import InvalidOption
+from .backends.base import Backend
+from .backends.opening import InvalidOption, open_backend
+from .backends.redis import RedisBackend
 from .conf import Settings, get_settings
 from .exceptions import InvalidConfig
 from .guard import Guard
@@ -29,7 +34,11 @@ class Wiring:
     guard: Guard
 
 
+# By its path: the package that it needs is an extra.
+TELEMETRY = "rustauth_django.contrib.otel.Telemetry"
+
 _current: Wiring | None = None
+_pinned: Backend | None = None
 _lock = Lock()
 
 
@@ -49,35 +58,61 @@ def _wiring() -> Wiring:
     if wiring is None:
         # Not under the lock: settings name modules of the site's, which may use us.
         settings = get_settings()
-        stores = build_stores(settings)
-        built = Wiring(stores, Guard(settings.rate_limit, stores))
+        built = wire(settings, _pinned or open_settings(settings))
         with _lock:
             wiring = _current = _current or built
     return wiring
+
+
+@contextmanager
+def use(backend: Backend) -> Iterator[RustAuthStores]:
+    """For tests: whatever the settings, on this backend as long as the block lasts."""
+    global _current, _pinned
+    with _lock:
+        before, _current, _pinned = (_current, _pinned), None, backend
+    try:
+        yield get_stores()
+    finally:
+        with _lock:
+            _current, _pinned = before
 
 
 @receiver(setting_changed)
 def forget_connections(*, setting: str, **kwargs: Any) -> None:
     """Build anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "CACHES", "DEBUG"):
+    if setting in ("RUSTAUTH", "CACHES", "DEBUG", "SECRET_KEY"):
         with _lock:
             wiring, _current = _current, None
         if wiring:
             wiring.stores.close()
 
 
-def build_stores(settings: Settings) -> RustAuthStores:
-    """Stores after these settings. Raises ``InvalidConfig`` that names the setting."""
-    names = {"key_prefix": settings.key_prefix, "scan_count": settings.scan_count}
+def wire(settings: Settings, backend: Backend) -> Wiring:
+    """What these settings describe, on a backend. Raises ``InvalidConfig``."""
+    observe = None
+    if settings.telemetry:
+        try:
+            telemetry = import_string(TELEMETRY)()
+        except ImportError:
+            told = 'RUSTAUTH["TELEMETRY"] needs OpenTelemetry: install rustauth-django[otel]'
+            raise InvalidConfig(told) from None
+        backend, observe = telemetry.wrap(backend), telemetry.observe
+    stores = RustAuthStores(
+        backend,
+        key_prefix=settings.key_prefix,
+        scan_count=settings.scan_count,
+        local_refusals=settings.local_refusals,
+    )
+    return Wiring(stores, Guard(settings.rate_limit, stores, observe=observe))
+
+
+def open_settings(settings: Settings) -> Backend:
+    """The backend of these settings. Raises ``InvalidConfig`` that names the setting."""
     try:
         if settings.cache is not None:
-            return RustAuthStores.from_client(client_of_cache(settings.cache), **names)  # type: ignore[arg-type]  # two ints and a str
-        return RustAuthStores.from_url(
-            settings.url,
-            client_options=settings.client_options,
-            **names,  # type: ignore[arg-type]  # as above
-        )
+            return RedisBackend(client_of_cache(settings.cache))
+        return open_backend(settings.url, settings.client_options, cluster=settings.cluster)
     except InvalidConfig as error:
         where = "CACHE" if settings.cache is not None else "URL"
         if settings.client_options and isinstance(error, InvalidOption):

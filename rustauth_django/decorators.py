@@ -1,12 +1,25 @@
 """What a view may say about its limits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from .connections import get_guard
+from .exceptions import InvalidConfig
+from .guard import Ask, Guard, after
+from .limiter import OnError, Step
+from .plans import Call, Plan
+from .rates import RateLimitRule, to_rules
+from .responses import refusal
+from .subjects import Key, MissingAddress, Subject, parse_key
 
 View = TypeVar("View", bound=Callable[..., Any])
+Rates: TypeAlias = str | RateLimitRule | Callable[[HttpRequest], Any]
+Outcome: TypeAlias = Literal["request", "failure", "success"]
 
 
 def rate_limit_exempt(view: View) -> View:
@@ -24,3 +37,218 @@ def rate_limit_exempt(view: View) -> View:
     exempt = wraps(view)(async_wrapper if iscoroutinefunction(view) else wrapper)
     exempt.rate_limit_exempt = True  # type: ignore[attr-defined]  # as csrf_exempt does
     return cast(View, exempt)
+
+
+def rate_limit(
+    *rates: Rates,
+    key: Key = "ip",
+    scope: str | None = None,
+    methods: str | Iterable[str] | None = None,
+    cost: int = 1,
+    on: Outcome | Callable[[HttpRequest, HttpResponseBase], Any] = "request",
+    block: bool = True,
+    shadow: bool = False,
+    on_error: OnError | None = None,
+) -> Callable[[View], View]:
+    """Limit a view, of either kind; on a class, through ``method_decorator``.
+
+    ``rates`` are texts ("5/m"), rules, or one function of the request that returns some or
+    None; all of them count, or none does. ``key`` says by what: see ``subjects.py``.
+    Views of one ``scope`` share their counters, without it each has its own. ``methods``
+    are those that count. ``cost`` is what each request spends. ``on`` is "request",
+    "failure", "success" or a function of request and response: all but the first are
+    checked before the view and spent after it. Without ``block`` the view is called all
+    the same, and finds the decision on ``request.rate_limit``. A ``shadow`` only tells
+    the signal ``rate_limit_shadowed``. ``on_error`` stands in for the setting ON_ERROR.
+
+    Raises ``InvalidConfig`` or ``TypeError`` for what cannot work, as the module is loaded.
+    """
+    if on not in ("request", "failure", "success") and not callable(on):
+        raise InvalidConfig('on must be "request", "failure", "success" or a function')
+    if on_error not in (None, "local", "deny", "allow", "raise"):
+        raise InvalidConfig('on_error must be "local", "deny", "allow", "raise" or None')
+    names = None if methods is None else [methods] if isinstance(methods, str) else methods
+    limited = Limited(
+        rates=_read_rates(rates, cost),
+        subject=parse_key(key),
+        scope=scope,
+        methods=None if names is None else frozenset(name.upper() for name in names),
+        cost=cost,
+        on=on,
+        block=block,
+        shadow=shadow,
+        on_error=on_error,
+    )
+    return limited.decorate
+
+
+def _read_rates(rates: tuple[Rates, ...], cost: int) -> Any:
+    if len(rates) == 1 and callable(rates[0]):
+        return rates[0]
+    rules = to_rules(rates) if rates else ()
+    if not rules:
+        raise InvalidConfig('rate_limit needs a rate, like "5/m"')
+    if isinstance(cost, bool) or not isinstance(cost, int):
+        raise TypeError(f"cost must be an int, not {type(cost).__name__}")
+    if not 0 < cost <= min(rule.capacity for rule in rules):
+        raise InvalidConfig("cost must be greater than zero, and not greater than any limit")
+    return rules
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """What ``rate_limit`` was told, and its two steps around a view."""
+
+    rates: tuple[RateLimitRule, ...] | Callable[[HttpRequest], Any]
+    subject: Subject
+    scope: str | None
+    methods: frozenset[str] | None
+    cost: int
+    on: Outcome | Callable[[HttpRequest, HttpResponseBase], Any]
+    block: bool
+    shadow: bool
+    on_error: OnError | None
+
+    def decorate(self, view: View) -> View:
+        @wraps(view)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if is_async(view, args):
+                return async_wrapper(*args, **kwargs)
+            guard, request = get_guard(), request_of(args)
+            response, ask = guard.run(self.before(guard, request, view))
+            if response is None:
+                try:
+                    response = view(*args, **kwargs)
+                except Exception:
+                    guard.run(self.after(guard, request, None, ask))
+                    raise
+                guard.run(self.after(guard, request, response, ask))
+            return after(request, response)
+
+        @wraps(view)
+        async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+            guard, request = get_guard(), request_of(args)
+            response, ask = await guard.arun(self.before(guard, request, view))
+            if response is None:
+                try:
+                    response = await view(*args, **kwargs)
+                except Exception:
+                    await guard.arun(self.after(guard, request, None, ask))
+                    raise
+                await guard.arun(self.after(guard, request, response, ask))
+            return after(request, response)
+
+        decorated: Any = async_wrapper if iscoroutinefunction(view) else wrapper
+        # Under a name of its own: of equal ones method_decorator keeps the last.
+        setattr(decorated, f"rate_limited_{id(self)}", self)
+        return cast(View, decorated)
+
+    def before(
+        self, guard: Guard, request: HttpRequest, view: Any
+    ) -> Plan[Step, tuple[HttpResponse | None, Ask | None]]:
+        """The response in place of the view's, if there is one; and what ``after`` may spend."""
+        if self.methods is not None and (request.method or "GET").upper() not in self.methods:
+            return None, None
+        response, is_exempt = yield from guard.screen(request)
+        if is_exempt:
+            return response, None
+        try:
+            ask = yield from self.ask(guard, request, view)
+        except MissingAddress:
+            rules = yield from self.rules(request)
+            verdict = yield from guard.refuse(
+                request, self.name(request, view), rules, shadow=self.shadow
+            )
+            ask = None
+        else:
+            if ask is None:
+                return None, None
+            verdict = yield from guard.ask(request, ask, spend=self.on == "request")
+        if self.block and not verdict.permitted:
+            return refusal(request, verdict), None
+        return None, ask if self.on != "request" and verdict.permitted else None
+
+    def after(
+        self,
+        guard: Guard,
+        request: HttpRequest,
+        response: HttpResponseBase | None,
+        ask: Ask | None,
+    ) -> Plan[Step, None]:
+        """Spend, if the response is one that counts; None is that of a view that raised."""
+        if ask is None:
+            return
+        if callable(self.on):
+            counts = response is not None and (yield Call(self.on, (request, response)))
+        else:
+            counts = is_failure(response) == (self.on == "failure")
+        if counts:
+            yield from guard.spend(request, ask)
+
+    def ask(self, guard: Guard, request: HttpRequest, view: Any) -> Plan[Step, Ask | None]:
+        """What a request counts as; None if it does not. Raises ``MissingAddress``."""
+        rules = yield from self.rules(request)
+        if not rules:
+            return None
+        name = self.name(request, view)
+        limits = yield from guard.limits_of(request, self.subject, name, rules)
+        return Ask(name, limits, self.cost, self.on_error, self.shadow) if limits else None
+
+    def rules(self, request: HttpRequest) -> Plan[Step, tuple[RateLimitRule, ...]]:
+        """The rules, for this request."""
+        if not callable(self.rates):
+            return self.rates
+        rates = yield Call(self.rates, (request,))
+        return to_rules(rates) if rates else ()
+
+    def name(self, request: HttpRequest, view: Any) -> str:
+        """The scope; without one, the view, and what tells this limit from others on it."""
+        if self.scope is not None:
+            return self.scope
+        on = "" if self.on == "request" else getattr(self.on, "__qualname__", self.on)
+        parts = [name_of(request, view), *sorted(self.methods or ()), str(on)]
+        return " ".join(filter(None, parts))
+
+
+def limits_on(view: Any) -> list[Limited]:
+    """What ``rate_limit`` said on a view, the innermost first."""
+    return [said for said in getattr(view, "__dict__", {}).values() if isinstance(said, Limited)]
+
+
+def request_of(args: tuple[Any, ...]) -> HttpRequest:
+    """The request among the arguments of a view or of a method; DRF's has Django's in it."""
+    for arg in args[:2]:
+        found = getattr(arg, "_request", arg)
+        if isinstance(found, HttpRequest):
+            return found
+    raise TypeError("a view that is limited must be called with a request")
+
+
+def is_async(view: Any, args: tuple[Any, ...]) -> bool:
+    """Will this call return a coroutine? ``dispatch`` does not say so of itself."""
+    # method_decorator hands over a partial of the bound method.
+    bound = getattr(view, "func", view)
+    instance = getattr(bound, "__self__", args[0] if args else None)
+    name = getattr(view, "__name__", "")
+    return name == "dispatch" and bool(getattr(instance, "view_is_async", False))
+
+
+def name_of(request: HttpRequest, view: Any) -> str:
+    """A view's dotted path; a method's is that of the class that was asked, not of its base."""
+    called = getattr(request.resolver_match, "func", None)
+    name = getattr(view, "__qualname__", type(view).__name__)
+    cls = getattr(called, "view_class", None) or getattr(called, "cls", None)
+    if cls is None:
+        return f"{getattr(view, '__module__', '')}.{name}".strip(".")
+    method = name.rpartition(".")[2]
+    own = "" if method in ("dispatch", "view") else f".{method}"
+    return f"{cls.__module__}.{cls.__qualname__}{own}"
+
+
+def is_failure(response: HttpResponseBase | None) -> bool:
+    """Did a view raise, answer with an error, or show a form with errors?"""
+    if response is None or response.status_code >= 400:
+        return True
+    context: dict[str, Any] = getattr(response, "context_data", None) or {}
+    form: Any = context.get("form")
+    return bool(getattr(form, "is_bound", False) and form.errors)

@@ -6,14 +6,16 @@ RustAuth's own (MW-18).
 """
 
 from .durations import ceil_seconds
-from .rates import RateLimitDecision, RateLimitRule
+from .rates import RateLimitDecision
 
 # The largest integer of a structured field (RFC 9651).
 MAX_INTEGER = 10**15 - 1
 
 
-def limit_headers(name: str, rule: RateLimitRule, decision: RateLimitDecision) -> dict[str, str]:
+def limit_headers(name: str, decision: RateLimitDecision) -> dict[str, str]:
     """What every response tells of the limit ``name`` that was checked for it."""
+    rule = decision.rule
+    assert rule is not None
     policy = quoted(name)
     quota, window = integer(decision.limit), integer(ceil_seconds(rule.window_ms))
     remaining, reset_after = integer(decision.remaining), integer(decision.reset_after)

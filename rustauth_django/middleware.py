@@ -7,6 +7,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
 from .connections import get_guard
+from .guard import finish
 
 
 class RateLimitMiddleware:
@@ -34,21 +35,21 @@ class RateLimitMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self.__acall__(request)
-        response: HttpResponseBase = self.get_response(request)
-        get_guard().after(request, response)
-        return response
+        response = self.get_response(request)
+        return get_guard().run(finish(request, response))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = await self.get_response(request)
-        get_guard().after(request, response)
-        return response
+        response = await self.get_response(request)
+        return await get_guard().arun(finish(request, response))
 
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
-        return get_guard().check(request, view)
+        guard = get_guard()
+        return guard.run(guard.before(request, view))
 
     async def aprocess_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
-        return await get_guard().acheck(request, view)
+        guard = get_guard()
+        return await guard.arun(guard.before(request, view))

@@ -8,9 +8,11 @@ may catch it like any other exception.
 
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.dispatch import Signal
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -21,19 +23,30 @@ Plan: TypeAlias = Generator[S, Any, T]
 class Call:
     """A step that calls a function of somebody else's, of either kind.
 
-    In the other face's world it costs a thread or a loop, as everywhere in Django.
+    In the other face's world it costs a thread or a loop, as everywhere in Django, unless
+    there is a ``twin`` of the other kind.
     """
 
     function: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    arguments: tuple[Any, ...] = ()
+    twin: Callable[..., Awaitable[Any]] | None = None
 
     def run(self) -> Any:
         is_async = iscoroutinefunction(self.function)
         return (async_to_sync(self.function) if is_async else self.function)(*self.arguments)
 
     async def arun(self) -> Any:
+        if self.twin is not None:
+            return await self.twin(*self.arguments)
         is_async = iscoroutinefunction(self.function)
         return await (self.function if is_async else sync_to_async(self.function))(*self.arguments)
+
+
+def send(signal: Signal, sender: Any, **named: Any) -> Plan[Call, None]:
+    """Tell a signal's receivers, if there are any; what they raise is logged, not passed on."""
+    if signal.has_listeners(sender):
+        robust = partial(signal.send_robust, sender, **named)
+        yield Call(robust, twin=partial(signal.asend_robust, sender, **named))
 
 
 def drive(plan: Plan[S, T], perform: Callable[[S], Any]) -> T:

@@ -1,4 +1,4 @@
-"""The response to a request over its limit: JSON for programs, a page for people."""
+"""The responses of a limiter: JSON for programs, a page for people."""
 
 from typing import Any
 
@@ -8,34 +8,53 @@ from django.template.loader import get_template
 from django.template.response import TemplateResponse
 from django.utils.cache import patch_vary_headers
 
+from .limiter import Uncounted
 from .rates import RateLimitDecision
 
-# RustAuth's body, byte for byte (MW-18).
-TOO_MANY_REQUESTS = {
-    "code": "TOO_MANY_REQUESTS",
-    "message": "Too many requests. Please try again later.",
+# The body of the first is RustAuth's, byte for byte (MW-18).
+CODES = {
+    403: ("FORBIDDEN", "Requests from here are not accepted."),
+    429: ("TOO_MANY_REQUESTS", "Too many requests. Please try again later."),
+    503: ("SERVICE_UNAVAILABLE", "Temporarily unavailable. Please try again later."),
 }
 
 
-def find_template() -> Any:
-    """The page, or None on a site without templates."""
-    try:
-        return get_template("rustauth_django/429.html")
-    except TemplateDoesNotExist:
-        return None
+def refusal(request: HttpRequest, verdict: RateLimitDecision | Uncounted) -> HttpResponse:
+    """429, or 503 where the limit could not be counted; both say when to come back."""
+    if isinstance(verdict, Uncounted):
+        response = respond(request, 503, retry_after=verdict.retry_after)
+        response.headers["Retry-After"] = str(verdict.retry_after)
+        return response
+    return respond(request, 429, retry_after=verdict.retry_after, decision=verdict)
 
 
-def too_many_requests(request: HttpRequest, decision: RateLimitDecision) -> HttpResponse:
-    """429, as the template ``rustauth_django/429.html`` if the client prefers HTML."""
+def forbidden(request: HttpRequest) -> HttpResponse:
+    """403, for whoever is on the list of those to deny."""
+    return respond(request, 403)
+
+
+def respond(request: HttpRequest, status: int, **context: Any) -> HttpResponse:
+    """The template ``rustauth_django/{status}.html`` if the client prefers HTML, or JSON."""
     response: HttpResponse
     prefers_html = request.get_preferred_type(["application/json", "text/html"]) == "text/html"
-    if prefers_html and (template := find_template()):
-        context = {"retry_after": decision.retry_after, "decision": decision}
+    if prefers_html and (template := find_template(status)):
         # Django renders it later, and under ASGI in a thread, since a site's own
         # template may ask the database who is signed in.
-        response = TemplateResponse(request, template, context, status=429)
+        response = TemplateResponse(request, template, context, status=status)
     else:
-        separators = {"separators": (",", ":")}
-        response = JsonResponse(TOO_MANY_REQUESTS, status=429, json_dumps_params=separators)
+        code, message = CODES[status]
+        response = JsonResponse(
+            {"code": code, "message": message},
+            status=status,
+            json_dumps_params={"separators": (",", ":")},
+        )
     patch_vary_headers(response, ["Accept"])
     return response
+
+
+def find_template(status: int) -> Any:
+    """The page, or None on a site without templates."""
+    try:
+        return get_template(f"rustauth_django/{status}.html")
+    except TemplateDoesNotExist:
+        return None

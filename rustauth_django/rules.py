@@ -20,11 +20,12 @@ from django.urls import ResolverMatch, get_urlconf
 from django.utils.translation import get_language_from_path
 
 from .exceptions import InvalidConfig
+from .limiter import OnError
 from .paths import is_literal, is_under, matches, normalize_path
 from .plans import Call, Plan
-from .rates import RateLimitRule
+from .rates import RateLimitRule, to_rules
 
-# (request, current_rule) -> RateLimitRule | None, or a coroutine of that.
+# (request, current_rule) -> rates | None, or a coroutine of that.
 RuleFunction: TypeAlias = Callable[[HttpRequest, RateLimitRule], Any]
 
 SelectorKind: TypeAlias = Literal["path", "view_name", "route"]
@@ -76,11 +77,14 @@ RESET_VIEWS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The outcome: ``name`` for people and headers, the rule, and the bucket's path part."""
+    """The outcome: ``name`` for people and headers, the rules, and the bucket's path part."""
 
     name: str
-    rule: RateLimitRule
+    rules: tuple[RateLimitRule, ...]
     bucket: str
+    on_error: OnError | None = None
+    #: How it came to apply, for people.
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +172,11 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class RuleEntry:
-    """An entry of ``RULES``: a rule, a function that says which, or None for no limit."""
+    """An entry of ``RULES``: rules, a function that says which, or None for no limit."""
 
     selector: Selector
-    rule: RateLimitRule | RuleFunction | None
+    rule: tuple[RateLimitRule, ...] | RuleFunction | None
+    on_error: OnError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +198,19 @@ class RuleSet:
             if entry.selector.selects(target):
                 if callable(entry.rule):
                     rest = yield from self._first(target, request, entries[index + 1 :])
-                    return (yield from self._ask(entry.selector, entry.rule, target, request, rest))
+                    return (yield from self._ask(entry, entry.rule, target, request, rest))
                 if entry.rule is None:
                     return None
                 name = str(entry.selector)
                 owns = entry.selector.owns(target)
-                return Limit(name, entry.rule, target.bucket if owns else f"{target.bucket}|{name}")
+                bucket = target.bucket if owns else f"{target.bucket}|{name}"
+                why = "an entry of RULES"
+                return Limit(name, entry.rule, bucket, entry.on_error, why)
         return self.built_in(target)
 
     def _ask(
         self,
-        selector: Selector,
+        entry: RuleEntry,
         function: RuleFunction,
         target: Target,
         request: HttpRequest,
@@ -211,54 +218,55 @@ class RuleSet:
     ) -> Plan[Call, Limit | None]:
         """MW-09: the function sees the rule that would apply without it, and has the last word."""
         current = rest or self.built_in(target)
-        rule = yield Call(function, (request, current.rule))
-        name = " ".join([str(selector), getattr(function, "__name__", "function")]).strip()
-        if rule is None:
+        answer = yield Call(function, (request, current.rules[0]))
+        name = " ".join([str(entry.selector), getattr(function, "__name__", "function")]).strip()
+        if answer is None:
             return None
-        if not isinstance(rule, RateLimitRule):
-            raise TypeError(
-                f"the rule function {name} must return a RateLimitRule or None,"
-                f" not {type(rule).__name__}"
-            )
         try:
-            rule.validate()
+            rules = to_rules(answer)
+        except TypeError as error:
+            raise TypeError(
+                f"the rule function {name} must return rates or None: {error}"
+            ) from None
         except InvalidConfig as error:
-            raise InvalidConfig(f"the rule function {name} returned {rule}: {error}") from None
-        if rest and rule == rest.rule:
+            raise InvalidConfig(f"the rule function {name} returned {answer}: {error}") from None
+        if rest and rules == rest.rules[:1]:
             return rest
         # What a function returns may differ from call to call, each a rule of its own.
-        name = f"{name} {rule.max}/{rule.window_ms}ms"
-        return Limit(name, rule, f"{target.bucket}|{name}")
+        name = " ".join([name, *(f"{rule.max}/{rule.window_ms}ms" for rule in rules)])
+        why = "a function among RULES"
+        return Limit(name, rules, f"{target.bucket}|{name}", entry.on_error, why)
 
     def built_in(self, target: Target) -> Limit:
         """The limit where the site has no rule of its own."""
         strict = strict_path_limit(target.path)
         if strict and target.is_auth_path:
             bucket = target.bucket if target.is_literal else f"{target.bucket}|{strict[0]}"
-            return Limit(*strict, bucket)
+            return Limit(*strict, bucket, why="a strict path of RustAuth's")
         if target.method not in SAFE_METHODS:
             view = strict_view_limit(target.match.url_name or "")
             if view:
-                return Limit(*view, f"{target.bucket}|{view[0]}")
+                bucket = f"{target.bucket}|{view[0]}"
+                return Limit(*view, bucket, why="a sign-in or password view, by its name")
         # Outside of the base path, "/sign-in" must not count where the strict rule's
         # "/sign-in" below it counts.
         bucket = f"{target.bucket}|default" if strict else target.bucket
-        return Limit("default", self.default, bucket)
+        return Limit("default", (self.default,), bucket, why="WINDOW and MAX")
 
 
-def strict_path_limit(path: str) -> tuple[str, RateLimitRule] | None:
+def strict_path_limit(path: str) -> tuple[str, tuple[RateLimitRule]] | None:
     """RustAuth's strict rules for a path below the base path (MW-05, MW-06)."""
     if path.startswith(SIGN_IN_PREFIXES):
-        return "sign-in", STRICT_SIGN_IN
+        return "sign-in", (STRICT_SIGN_IN,)
     if path in RESET_PATHS or path.startswith(RESET_PREFIX):
-        return "password-reset", STRICT_RESET
+        return "password-reset", (STRICT_RESET,)
     return None
 
 
-def strict_view_limit(url_name: str) -> tuple[str, RateLimitRule] | None:
+def strict_view_limit(url_name: str) -> tuple[str, tuple[RateLimitRule]] | None:
     """The same strictness for the views that Django and django-allauth ship."""
     if url_name in SIGN_IN_VIEWS:
-        return "sign-in", STRICT_SIGN_IN
+        return "sign-in", (STRICT_SIGN_IN,)
     if url_name in RESET_VIEWS:
-        return "password-reset", STRICT_RESET
+        return "password-reset", (STRICT_RESET,)
     return None

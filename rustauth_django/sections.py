@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 
@@ -56,6 +57,19 @@ class Section:
         hint = f"Leave it out for the default, {quote(default)}."
         self.problem("E003", name, f"must be {expected}{shown}", hint)
         return default
+
+    def within(self, name: str, defaults: dict[str, Any]) -> "Section":
+        """The dictionary of settings that one of them is."""
+        raw = self.get(name, "a dictionary", lambda value: isinstance(value, dict))
+        return Section(raw, defaults, self.at(name), self.problems)
+
+    @contextmanager
+    def noting(self, name: object, id: str = "E003") -> Iterator[None]:
+        """Note what is ``Wrong`` with a setting that is read in the block, and go on."""
+        try:
+            yield
+        except Wrong as wrong:
+            self.problem(id, name, wrong.message, wrong.hint)
 
     def each(
         self, name: str, expected: str, read_item: Callable[[Any], Any], id: str = "E003"

@@ -14,6 +14,7 @@ from rustauth_django.backends.memory import MemoryBackend
 
 from .faces import Face
 from .servers import BINARIES, Server
+from .site import Site
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and with it all that it
 # starts; the commands under test should meet it as they would on a terminal.
@@ -139,3 +140,27 @@ def unconnected() -> Iterator[RustAuthStores]:
     async_client = aioredis.Redis(port=1, socket_connect_timeout=0.2)
     yield RustAuthStores.from_client(client, async_client)
     client.close()
+
+
+@pytest.fixture
+def urlconf() -> str | None:
+    """Which views the site has, if not those of the settings; a test file may have its own."""
+    return None
+
+
+@pytest.fixture
+def site(
+    backend_url: str, prefix: str, runner: asyncio.Runner | None, urlconf: str | None
+) -> Iterator[Site]:
+    """The test site on each backend, under WSGI and under ASGI."""
+    site = Site(backend_url, prefix, runner, **({"ROOT_URLCONF": urlconf} if urlconf else {}))
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def memory_site(prefix: str, runner: asyncio.Runner | None, urlconf: str | None) -> Iterator[Site]:
+    """Where the backend makes no difference."""
+    site = Site("memory://", prefix, runner, **({"ROOT_URLCONF": urlconf} if urlconf else {}))
+    yield site
+    site.close()

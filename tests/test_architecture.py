@@ -11,10 +11,13 @@ PACKAGE = Path(__file__).parent.parent / "rustauth_django"
 LAYERS = [
     ["exceptions", "durations", "grammar", "rates", "operations", "plans", "scripts"],
     ["algorithms", "backends"],
-    ["keyspace", "storage", "ratelimit", "stores"],
-    ["client_ip", "paths", "headers", "responses", "rules", "guard"],
+    ["keyspace", "storage", "ratelimit", "buckets", "stores"],
+    [
+        *("signals", "limiter", "client_ip", "access", "subjects", "paths"),
+        *("headers", "responses", "rules", "guard"),
+    ],
     ["sections", "conf", "connections"],
-    ["decorators", "middleware", "checks", "apps", "__init__", "management"],
+    ["decorators", "middleware", "contrib", "login", "checks", "apps", "__init__", "management"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 ENGINE = {name for layer in LAYERS[:3] for name in layer}

@@ -29,19 +29,6 @@ async def test_500_tasks_get_exactly_max(stores: RustAuthStores) -> None:
     await stores.aclose()
 
 
-def _consume_many(url: str, prefix: str, count: int) -> int:
-    with RustAuthStores.from_url(url, key_prefix=prefix) as stores:
-        consume = stores.rate_limit_store.consume
-        return sum(consume("key", RULE).permitted for _ in range(count))
-
-
-def test_8_processes_get_exactly_max(server: Server, prefix: str) -> None:
-    """RL-26: together, whoever is first."""
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
-        permits = pool.starmap(_consume_many, [(server.url, prefix, 20)] * 8)
-    assert sum(permits) == 10
-
-
 def test_a_fork_shares_no_connection(one_server: Server, prefix: str) -> None:
     """A client used before a fork works on both sides of it."""
     with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:

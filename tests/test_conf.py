@@ -59,8 +59,13 @@ def test_everything_has_a_default() -> None:
         assert limits.enabled is True
         assert limits.rules.default == RateLimitRule(window=10, max=100)
         assert limits.rules.base_path == "/api/auth"
-        assert (limits.addresses.headers, limits.addresses.ipv6_subnet) == ((), 64)
-        assert (limits.track_ip, limits.missing_ip) == (True, "deny")
+        visitors = limits.visitors
+        assert (visitors.addresses.headers, visitors.addresses.ipv6_subnet) == ((), 64)
+        assert (visitors.track_ip, visitors.missing_ip) == (True, "deny")
+        assert limits.on_error == "local"
+        assert current.local_refusals == 1
+        assert limits.login.account == (RateLimitRule(900, 5, "lockout", escalate=(60, 300, 3600)),)
+        assert limits.login.address == RateLimitRule.parse_all("20/15m")
 
 
 def test_nothing_of_a_callers_limits_is_lost(one_server: Server) -> None:
@@ -109,6 +114,9 @@ def test_nothing_connects_at_start_up() -> None:
         ({"CACHE": "redis://:secret@h"}, "E005", ['set it as RUSTAUTH["URL"]']),
         ({"CACHE": "default"}, "E005", ["neither a django_redis.cache.RedisCache nor"]),
         ({"URL": "memory://", "CACHE": "default"}, "E004", ["both set"]),
+        ({"CACHE": "default", "CLUSTER": True}, "E004", ['RUSTAUTH["CLUSTER"]', "not a cache"]),
+        ({"CLUSTER": "yes"}, "E003", ['RUSTAUTH["CLUSTER"] must be True or False']),
+        ({"TELEMETRY": 1}, "E003", ['RUSTAUTH["TELEMETRY"] must be True or False']),
         ({"CACHE": "default", "CLIENT_OPTIONS": {"a": 1}}, "E004", ['RUSTAUTH["CLIENT_OPTIONS"]']),
         ({"KEY_PREFIX": ""}, "E003", ['RUSTAUTH["KEY_PREFIX"] must be text', "not ''"]),
         ({"KEY_PREFIX": None}, "E003", ['RUSTAUTH["KEY_PREFIX"]']),
@@ -163,6 +171,15 @@ def test_wrong_settings_are_found(rustauth: Any, id: str, words: list[str]) -> N
         ("IPV6_SUBNET", 64.0, "must be an int from 0 to 128"),
         ("TRACK_IP", 1.5, "must be True or False"),
         ("MISSING_IP", "share", '"deny", "shared-bucket" or "allow"'),
+        ("ON_ERROR", "open", '"local", "deny", "allow" or "raise"'),
+        ("LOCAL_REFUSALS", -1, "must be seconds from 0 to 60"),
+        ("LOCAL_REFUSALS", True, "must be seconds from 0 to 60"),
+        ("LOCAL_REFUSALS", 61, "must be seconds from 0 to 60"),
+        ("ALLOW", {}, "must be a list of networks or a function"),
+        ("ALLOW", "10.0.0.0/8", "cannot be imported"),
+        ("DENY", "tests.settings.SECRET_KEY", "must be a function, or its dotted path"),
+        ("DENY", lambda: True, "must take one argument"),
+        ("LOGIN", [], "must be a dictionary"),
     ],
 )
 def test_wrong_limits_are_found(name: str, value: Any, words: str) -> None:
@@ -170,6 +187,43 @@ def test_wrong_limits_are_found(name: str, value: Any, words: str) -> None:
     (message,) = check_limits(**{name: value}).values()
     assert message.startswith(f'RUSTAUTH["RATE_LIMIT"]["{name}"] ')
     assert words in message
+
+
+@pytest.mark.parametrize(
+    ("login", "id", "words"),
+    [
+        ({"USER": "5/m"}, "E002", '["LOGIN"]["USER"] is not a setting'),
+        (
+            {"ACCOUNT": "5 per minute"},
+            "E003",
+            '["LOGIN"]["ACCOUNT"] cannot be read: \'5 per minute',
+        ),
+        ({"ADDRESS": {"window": 5}}, "E003", '["LOGIN"]["ADDRESS"] must have "window" and "max"'),
+        ({"ADDRESS": {"windows": 5}}, "E003", 'Did you mean "window"?'),
+        ({"ACCOUNT": {"window": 5, "max": 0}}, "E003", "max must be greater than zero"),
+        ({"ACCOUNT": 5}, "E003", "a rate must be text or a RateLimitRule"),
+    ],
+)
+def test_wrong_rules_for_logins_are_found(login: Any, id: str, words: str) -> None:
+    """By their path."""
+    assert words in check_limits(LOGIN=login)[id]
+
+
+def test_rules_of_every_kind_are_read() -> None:
+    """With the options of their algorithms, and several rates at once."""
+    rules: list[Any] = [
+        {"path": "/a", "rate": "5/m; 10/s burst 20"},
+        {"path": "/b", "window": 60, "max": 5, "escalate": [60, 300], "on_error": "deny"},
+        {"path": "/c", "rate": [{"window": 1, "max": 2, "hybrid": 3}, RateLimitRule(1, 1)]},
+    ]
+    with override_settings(RUSTAUTH={"RATE_LIMIT": {"RULES": rules}}):
+        entries = get_settings().rate_limit.rules.entries
+    assert [entry.rule for entry in entries] == [
+        (RateLimitRule(60, 5, "sliding-window"), RateLimitRule(1, 10, "gcra", burst=20)),
+        (RateLimitRule(60, 5, "lockout", escalate=(60, 300)),),
+        (RateLimitRule(1, 2, hybrid=3), RateLimitRule(1, 1)),
+    ]
+    assert [entry.on_error for entry in entries] == [None, "deny", None]
 
 
 def test_an_unknown_limit_gets_a_hint() -> None:
@@ -195,7 +249,7 @@ def test_mapped_proxies_are_the_proxies_they_map(runner: Any) -> None:
     with override_settings(
         RUSTAUTH={"RATE_LIMIT": {"TRUSTED_PROXIES": ["::ffff:10.0.0.5", "::ffff:10.1.0.0/112"]}}
     ):
-        proxies = get_settings().rate_limit.addresses.trusted_proxies
+        proxies = get_settings().rate_limit.visitors.addresses.trusted_proxies
     assert [str(network) for network in proxies] == ["10.0.0.5/32", "10.1.0.0/16"]
 
 
@@ -264,7 +318,7 @@ def test_wrong_proxies_are_found(proxy: Any) -> None:
         ({"path": "/x", "route": "x", "disabled": True}, "must have exactly one of"),
         ({"path": ""}, 'must have text as its "path"'),
         ({"path": "x/*", "disabled": True}, "can match no path"),
-        ({"path": "/x"}, 'must have "window" and "max", or "disabled": True, or "rule"'),
+        ({"path": "/x"}, 'must have "window" and "max", or "rate", or "disabled"'),
         ({"path": "/x", "window": 10}, 'must have "window" and "max"'),
         ({"path": "/x", "window": 10, "max": 3, "disabled": True}, 'must have "window" and "max"'),
         ({"path": "/x", "disabled": False}, 'must have "window" and "max"'),
@@ -274,6 +328,15 @@ def test_wrong_proxies_are_found(proxy: Any) -> None:
         ({"path": "/x", "window": 10, "max": 3, "methods": "POST"}, 'Like ["POST"].'),
         ({"path": "/x", "window": 10, "max": 3, "methods": []}, 'Like ["POST"].'),
         ({"path": "/x", "window": 10, "max": 3, "methods": [5]}, 'Like ["POST"].'),
+        ({"path": "/x", "rate": "5/month"}, "'5/month' is not a rate"),
+        ({"path": "/x", "rate": 5}, "a rate must be text or a RateLimitRule, not int"),
+        ({"path": "/x", "rate": []}, "cannot be read"),
+        ({"path": "/x", "rate": "5/m", "max": 3}, 'must have "window" and "max", or "rate"'),
+        ({"path": "/x", "burst": 5}, 'must have "window" and "max", or "rate"'),
+        ({"path": "/x", "window": 1, "max": 3, "burst": 5}, "burst must be greater than zero, and"),
+        ({"path": "/x", "window": 1, "max": 3, "algorithm": "bucket"}, "algorithm must be one of"),
+        ({"path": "/x", "window": 1, "max": 3, "escalate": 60}, "escalate must be a tuple"),
+        ({"path": "/x", "window": 1, "max": 3, "on_error": "no"}, 'as its "on_error"'),
         ("tests.nowhere.function", "cannot be imported"),
         ("nonsense", "cannot be imported"),
         ("tests.settings.SECRET_KEY", "must be a function, or its dotted path"),
@@ -490,12 +553,15 @@ def test_every_setting_is_known() -> None:
     assert set(DEFAULTS) == {
         "URL",
         "CACHE",
+        "CLUSTER",
         "KEY_PREFIX",
         "SCAN_COUNT",
         "CLIENT_OPTIONS",
+        "TELEMETRY",
         "RATE_LIMIT",
     }
     assert set(RATE_LIMIT_DEFAULTS) == {
         "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",
-        "IPV6_SUBNET", "TRACK_IP", "MISSING_IP",
+        "IPV6_SUBNET", "TRACK_IP", "MISSING_IP", "ALLOW", "DENY", "ON_ERROR",
+        "LOCAL_REFUSALS", "LOGIN",
     }  # fmt: skip

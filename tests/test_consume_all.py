@@ -117,7 +117,7 @@ def test_a_garbled_count_starts_afresh(server_stores: RustAuthStores, raw: Any) 
         physical = store.keyspaces[name != "rustauth"].physical(name)
         for junk in ("x", "1", "-1 -1", "1 2 3 4 5", "9" * 40, "1.5 2", ""):
             raw.delete(physical)
-            raw.hset(physical, rule.field or "count", junk)
+            raw.hset(physical, rule.slot or "count", junk)
             assert store.consume(name, rule).remaining == 1, (name, junk)
             assert raw.pttl(physical) > 0
 
@@ -131,15 +131,15 @@ def _spend(url: str, prefix: str) -> int:
             return sum(pool.map(lambda _: consume_all(pair).permitted, range(64)))
 
 
-def test_8_processes_of_64_threads_spend_what_was_permitted(server: Server, prefix: str) -> None:
-    """On both limits alike: the smaller one is spent, the other has spent as much."""
+def test_8_processes_of_64_threads_spend_what_was_permitted(one_server: Server, prefix: str) -> None:
+    """RL-26: on both limits alike: the smaller one is spent, the other has spent as much."""
     with multiprocessing.get_context("spawn").Pool(8) as pool:
-        permits = sum(pool.starmap(_spend, [(server.url, prefix)] * 8))
+        permits = sum(pool.starmap(_spend, [(one_server.url, prefix)] * 8))
     assert permits == 60
-    with RustAuthStores.from_url(server.url, key_prefix=prefix) as stores:
+    with RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores:
         account = stores.rate_limit_store.peek("account", RateLimitRule(600, 60))
         assert account.remaining == 0
-        with redis.Redis.from_url(server.url, decode_responses=True) as raw:
+        with redis.Redis.from_url(one_server.url, decode_responses=True) as raw:
             (state,) = raw.hvals(f"{prefix}limits:address")
             level, _ = map(int, state.split())
         leaked = 60 * 60_000 - level

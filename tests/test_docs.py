@@ -1,6 +1,7 @@
 """The documents say what is there, all of it."""
 
 import ast
+import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +12,10 @@ import redis
 from django.core.management import load_command_class
 
 import rustauth_django
-from rustauth_django import RateLimitRule, RustAuthStores
-from rustauth_django.conf import DEFAULTS, RATE_LIMIT_DEFAULTS
-from rustauth_django.operations import Describe
+from rustauth_django import RateLimitRule, RustAuthStores, signals
+from rustauth_django.conf import DEFAULTS, LOGIN_DEFAULTS, RATE_LIMIT_DEFAULTS
+from rustauth_django.decorators import rate_limit
+from rustauth_django.operations import Describe, ReadFields
 from rustauth_django.rules import RESET_VIEWS, SIGN_IN_VIEWS
 
 from .servers import BINARIES, Server
@@ -36,7 +38,8 @@ def test_the_readme_has_the_defaults() -> None:
     """The dictionary shown is the one that holds without any setting."""
     code = README.partition("## Settings")[2].partition("```python\nRUSTAUTH = ")[2]
     shown = ast.literal_eval(code.partition("```")[0])
-    assert shown == {**DEFAULTS, "RATE_LIMIT": RATE_LIMIT_DEFAULTS}
+    limits = {**RATE_LIMIT_DEFAULTS, "LOGIN": LOGIN_DEFAULTS}
+    assert shown == {**DEFAULTS, "RATE_LIMIT": limits}
     assert list(shown) == list(DEFAULTS)
 
 
@@ -62,12 +65,25 @@ def test_every_check_is_documented() -> None:
         assert f"`rustauth_django.{id}`" in DOCS["settings.md"]
 
 
+@pytest.mark.parametrize("name", [name for name in vars(signals) if name[0] != "_"])
+def test_every_signal_is_documented(name: str) -> None:
+    """With what it tells."""
+    assert f"`{name}`" in DOCS["rate-limits.md"] or name == "Signal"
+
+
+def test_every_argument_of_the_decorator_is_documented() -> None:
+    """In the table."""
+    section = DOCS["rate-limits.md"].partition("## The decorator")[2].partition("\n## ")[0]
+    for name in inspect.signature(rate_limit).parameters:
+        assert f"| `{name}` |" in section or name == "rates"
+
+
 def test_every_public_name_is_documented() -> None:
     """Somewhere a reader finds it."""
     everything = README + "".join(DOCS.values())
     for name in rustauth_django.__all__:
         assert re.search(rf"\b{name}\b", everything), name
-    for name in ("rate_limit_exempt", "RateLimitMiddleware", "request.rate_limit"):
+    for name in ("rate_limit_exempt", "RateLimitMiddleware", "request.rate_limit", *LOGIN_DEFAULTS):
         assert name in everything
     for name in SIGN_IN_VIEWS | RESET_VIEWS:
         assert f"`{name}`" in DOCS["rate-limits.md"]
@@ -148,7 +164,9 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             storage.delete("key")
             assert limits.consume("key", RateLimitRule(60, 1)).permitted
             assert not limits.consume("key", RateLimitRule(60, 1)).permitted
-            assert limits.clear() == 1
+            assert limits.consume("key", RateLimitRule.parse("5/m")).permitted
+            assert stores.backend.run(ReadFields(limits.keyspaces[1].physical("key")))
+            assert limits.clear() == 2
             assert storage.clear() == 0
             assert stores.backend.run(Describe()).version
         with redis.Redis.from_url(url) as client:

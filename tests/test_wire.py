@@ -5,6 +5,7 @@ import redis
 
 from rustauth_django import BackendError, RateLimitRule, RustAuthStores
 from rustauth_django.algorithms import consume
+from rustauth_django.algorithms.consume import STEPS
 from rustauth_django.backends.redis import COMPARE_AND_SET, DELETE_IF_VALUE, escape_glob
 
 T = 1_700_000_000_000
@@ -255,7 +256,7 @@ def test_scripts_are_loaded_again_when_lost(
 
 def test_scripts_use_commands_of_today() -> None:
     """CMD-10, KEY-11: HSET, never the deprecated HMSET; one key each, as a cluster wants it."""
-    for script in (consume.SCRIPT, COMPARE_AND_SET, DELETE_IF_VALUE):
+    for script in (consume.script(frozenset(STEPS)), COMPARE_AND_SET, DELETE_IF_VALUE):
         assert "HMSET" not in script.text
         assert "KEYS[2]" not in script.text
 

@@ -14,7 +14,7 @@ from rustauth_django import (
     secondary_storage,
 )
 from rustauth_django.backends.memory import MemoryBackend
-from rustauth_django.decorators import rate_limit_exempt
+from rustauth_django.decorators import rate_limit, rate_limit_exempt
 from rustauth_django.operations import Get, Set
 
 
@@ -29,6 +29,11 @@ def sync() -> None:
     decision = rate_limit_store.consume("key", RateLimitRule(window=10, max=3))
     assert_type(decision, RateLimitDecision)
     assert_type(decision.retry_after, int)
+    assert_type(decision.rule, RateLimitRule | None)
+    assert_type(RateLimitRule.parse("5/m"), RateLimitRule)
+    several = [("address", RateLimitRule.parse("5/m")), ("account", RateLimitRule(10, 3))]
+    assert_type(rate_limit_store.consume_all(several, cost=2), RateLimitDecision)
+    RateLimitRule(10, 3, "bucket")  # type: ignore[arg-type]
     with RustAuthStores.from_url("memory://") as stores:
         assert_type(stores, RustAuthStores)
 
@@ -48,6 +53,15 @@ def operations() -> None:
 @rate_limit_exempt
 def view(request: HttpRequest, pk: int) -> HttpResponse:
     return HttpResponse()
+
+
+@rate_limit("5/m", RateLimitRule(1, 1), key=("ip", "post:email"), methods=["POST"])
+async def limited(request: HttpRequest, pk: int) -> HttpResponse:
+    return HttpResponse()
+
+
+async def async_decorators(request: HttpRequest) -> None:
+    assert_type(await limited(request, 1), HttpResponse)
 
 
 def decorators(request: HttpRequest) -> None:

@@ -1,0 +1,127 @@
+"""Failed logins: so many for an account, so many from an address, and then a wait.
+
+Put ``rustauth_django.login.LoginProtection`` first into ``AUTHENTICATION_BACKENDS``, and every
+login that goes through ``authenticate()`` is covered: Django's form and admin, DRF, allauth.
+An account is what was typed, as an HMAC, whether or not there is such a user: nothing
+tells them apart. A failure counts, what is refused does not; a success forgives the
+account, never the address.
+"""
+
+from typing import Any
+
+from django.contrib.auth import get_backends, get_user_model
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+
+from .connections import get_guard
+from .guard import REFUSED_ATTRIBUTE, Ask, Guard
+from .limiter import Step
+from .plans import Plan
+from .subjects import MissingAddress, Visitors
+
+NAME = "login"
+TYPED_ATTRIBUTE = "_rate_limit_typed"
+
+
+class LoginProtection:
+    """An authentication backend that knows nobody, and refuses who has failed too often."""
+
+    def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
+        """Raise ``PermissionDenied``, which ends the login, if there must be a wait."""
+        guard = get_guard()
+        guard.run(check(guard, request, credentials))
+
+    async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
+        guard = get_guard()
+        await guard.arun(check(guard, request, credentials))
+
+    def get_user(self, user_id: Any) -> None:
+        """Nobody is signed in by this backend."""
+
+    async def aget_user(self, user_id: Any) -> None:
+        """Nobody is signed in by this backend."""
+
+
+def check(
+    guard: Guard, request: HttpRequest | None, credentials: dict[str, Any]
+) -> Plan[Step, None]:
+    """The step before a password is looked at."""
+    typed = typed_name(credentials)
+    if request is not None:
+        setattr(request, TYPED_ATTRIBUTE, typed)
+    ask = yield from ask_of(guard, request, typed)
+    if ask is None:
+        return
+    verdict = yield from guard.ask(request, ask, spend=False)
+    if not verdict.permitted:
+        if request is not None:
+            # The view goes on to say that the password was wrong; the middleware knows better.
+            setattr(request, REFUSED_ATTRIBUTE, verdict)
+        raise PermissionDenied
+
+
+def count_failure(
+    *, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
+) -> None:
+    """A receiver of ``user_login_failed``."""
+    if getattr(request, REFUSED_ATTRIBUTE, None) is not None or not is_protected():
+        return
+    guard = get_guard()
+    # Of what looks like a secret, the signal has only asterisks.
+    typed = getattr(request, TYPED_ATTRIBUTE, None) or typed_name(credentials)
+
+    def failure() -> Plan[Step, None]:
+        ask = yield from ask_of(guard, request, typed)
+        if ask is not None:
+            yield from guard.spend(request, ask)
+
+    guard.run(failure())
+
+
+def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """A receiver of ``user_logged_in``."""
+    guard = get_guard()
+    if guard.options.enabled and guard.options.login.account and is_protected():
+        names = {user.get_username(), getattr(request, TYPED_ATTRIBUTE, None)} - {None, ""}
+        keys = {account_key(name, guard.options.visitors) for name in names}
+        guard.run(guard.forget(keys))
+
+
+def is_protected() -> bool:
+    """Is the protection among the backends of this site?"""
+    return any(isinstance(backend, LoginProtection) for backend in get_backends())
+
+
+def ask_of(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[Step, Ask | None]:
+    """What an attempt counts as; None if it does not."""
+    rules, visitors = guard.options.login, guard.options.visitors
+    if request is None:
+        if not guard.options.enabled:
+            return None
+    else:
+        _, is_exempt = yield from guard.screen(request)
+        if is_exempt:
+            return None
+    limits = [(account_key(typed, visitors), rule) for rule in rules.account] if typed else []
+    if request is not None:
+        try:
+            address = visitors.address(request)
+        except MissingAddress:
+            address = None
+        if address:
+            limits += [(f"{address}|{NAME}", rule) for rule in rules.address]
+    return Ask(NAME, tuple(limits)) if limits else None
+
+
+def account_key(name: str, visitors: Visitors) -> str:
+    """The key under which an account's failures are counted."""
+    return f"account:{visitors.typed(name)}|{NAME}"
+
+
+def typed_name(credentials: dict[str, Any]) -> str | None:
+    """The name among some credentials, as it was typed."""
+    for field in (get_user_model().USERNAME_FIELD, "username", "email", "login"):
+        value = credentials.get(field)
+        if isinstance(value, str) and value:
+            return value
+    return None

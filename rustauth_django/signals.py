@@ -1,0 +1,11 @@
+"""What this app tells. A receiver that raises is logged, and changes nothing."""
+
+from django.dispatch import Signal
+
+#: A request was refused: ``request``, ``decision``, ``name`` of the limit. Sender: its view.
+rate_limited = Signal()
+#: A request would have been refused, had the limit not been a shadow. The same arguments.
+rate_limit_shadowed = Signal()
+#: The server stopped or began to answer: ``available``, ``location``, ``error`` or None.
+#: Sender: the class ``Limiter``.
+backend_state_changed = Signal()

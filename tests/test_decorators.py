@@ -1,0 +1,331 @@
+"""``rate_limit``: what a view may say, in both of its forms."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory, override_settings
+
+from rustauth_django import BackendUnavailable, InvalidConfig, RateLimitRule
+from rustauth_django.decorators import rate_limit
+from rustauth_django.signals import rate_limit_shadowed, rate_limited
+from rustauth_django.subjects import Visitors
+
+from .conftest import Clock
+from .faces import Face
+from .site import Site
+
+SETTINGS = {"ENABLED": True, "RULES": [{"path": "*", "disabled": True}]}
+
+
+@pytest.fixture
+def urlconf() -> str:
+    return "tests.limited"
+
+
+@pytest.fixture(params=["", "a/"], ids=["view", "async-view"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Both forms of each view."""
+    return request.param
+
+
+@pytest.fixture
+def server_site(site: Site, kind: str) -> Site:
+    site.configure(**SETTINGS)
+    return site
+
+
+@pytest.fixture
+def local(memory_site: Site, kind: str) -> Iterator[Site]:
+    """In memory, where signing in takes no database either."""
+    who = "tests.limited.WhoMiddleware"
+    with override_settings(MIDDLEWARE=[who, "rustauth_django.middleware.RateLimitMiddleware"]):
+        memory_site.configure(**SETTINGS)
+        yield memory_site
+
+
+def test_each_view_has_a_limit_of_its_own(server_site: Site, kind: str) -> None:
+    """And an address another's."""
+    site = server_site
+    assert site.statuses("GET", f"/{kind}two", 3) == [200, 200, 429]
+    assert site.statuses("GET", f"/{kind}other", 3) == [200, 200, 429]
+    assert site.get(f"/{kind}two", peer="192.0.2.1").status_code == 200
+    refused = site.get(f"/{kind}two")
+    assert 0 < int(refused.headers["Retry-After"]) <= 90
+    assert refused.headers["RateLimit"].startswith('"tests.limited.two";r=0;t=')
+
+
+def test_several_rates_count_together(server_site: Site, kind: str) -> None:
+    """A refused call burns none of them."""
+    assert server_site.statuses("GET", f"/{kind}several", 9) == [200] * 3 + [429] * 6
+    assert server_site.buckets() == ["127.0.0.1|tests.limited.several"]
+
+
+def test_failures_are_counted_after_the_view(server_site: Site, kind: str) -> None:
+    """Statuses from 400 and exceptions; whatever succeeds costs nothing."""
+    path = f"/{kind}failures?status="
+    assert server_site.statuses("GET", f"{path}200", 5) == [200] * 5
+    assert server_site.statuses("GET", f"{path}400", 1) == [400]
+    assert server_site.statuses("GET", f"{path}2", 1) == [500]
+    assert server_site.statuses("GET", f"{path}200", 2) == [429, 429]
+
+
+def test_successes_are_counted_after_the_view(local: Site, kind: str) -> None:
+    """Failures cost nothing."""
+    path = f"/{kind}successes?status="
+    assert local.statuses("GET", f"{path}404", 3) == [404] * 3
+    assert local.statuses("GET", f"{path}1", 3) == [404] * 3
+    assert local.statuses("GET", f"{path}302", 3) == [302, 302, 429]
+
+
+@pytest.mark.parametrize("route", ["teapots", "async-teapots"])
+def test_a_function_says_what_counts(local: Site, kind: str, route: str) -> None:
+    """Of request and response, of either kind."""
+    path = f"/{kind}{route}?status="
+    assert local.statuses("GET", f"{path}400", 3) == [400] * 3
+    assert local.statuses("GET", f"{path}418", 3) == [418, 418, 429]
+
+
+def test_a_form_with_errors_is_a_failure(local: Site, kind: str) -> None:
+    """Though its status is 200; an empty form is none."""
+    path = f"/{kind}form-failures"
+    assert local.statuses("GET", path, 3) == [200] * 3
+    assert local.statuses("POST", path, 3, {"name": "Ada"}) == [200] * 3
+    assert local.statuses("POST", path, 3, {"other": "x"}) == [200, 200, 429]
+
+
+def test_views_of_a_scope_share(local: Site, kind: str) -> None:
+    """One bucket."""
+    assert local.get(f"/{kind}shared-a").status_code == 200
+    assert local.get(f"/{kind}shared-b").status_code == 200
+    assert local.get(f"/{kind}shared-a").status_code == 429
+
+
+def test_stacked_limits_count_apart(local: Site, kind: str) -> None:
+    """Even where their rates are the same."""
+    assert local.statuses("GET", f"/{kind}stacked?status=400", 1) == [400]
+    assert local.statuses("GET", f"/{kind}stacked", 2) == [200, 429]
+
+
+def test_other_methods_are_free(local: Site, kind: str) -> None:
+    """Those that are named count."""
+    assert local.statuses("GET", f"/{kind}posts", 3) == [200] * 3
+    assert local.statuses("POST", f"/{kind}posts", 2) == [200, 429]
+
+
+def test_a_request_may_cost_more(local: Site, kind: str) -> None:
+    """Whole, or not at all."""
+    assert local.statuses("GET", f"/{kind}costly", 3) == [200, 200, 429]
+
+
+def test_without_block_the_view_decides(local: Site, kind: str) -> None:
+    """It finds the decision on the request."""
+    answers = [local.get(f"/{kind}open") for _ in range(2)]
+    assert [answer.json()["permitted"] for answer in answers] == [True, False]
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_a_shadow_only_tells(local: Site, kind: str) -> None:
+    """A signal, and nobody else."""
+    told: list[Any] = []
+
+    def note(sender: Any, **named: Any) -> None:
+        told.append((named["name"], named["decision"].permitted))
+
+    rate_limit_shadowed.connect(note)
+    try:
+        answers = [local.get(f"/{kind}shadow") for _ in range(3)]
+    finally:
+        rate_limit_shadowed.disconnect(note)
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert "RateLimit" not in answers[2].headers
+    assert told == [("tests.limited.shadow", False)] * 2
+
+
+def test_a_refusal_is_told(local: Site, kind: str) -> None:
+    """To sync and async receivers; one that raises changes nothing."""
+    told: list[str] = []
+
+    def note(sender: Any, **named: Any) -> None:
+        told.append(named["name"])
+        raise RuntimeError("as receivers do")
+
+    async def anote(sender: Any, **named: Any) -> None:
+        told.append(str(named["request"].path))
+
+    rate_limited.connect(note)
+    rate_limited.connect(anote)
+    try:
+        assert local.statuses("GET", f"/{kind}two", 3) == [200, 200, 429]
+    finally:
+        rate_limited.disconnect(note)
+        rate_limited.disconnect(anote)
+    assert sorted(told) == sorted([f"/{kind}two", "tests.limited.two"])
+
+
+@pytest.mark.parametrize("route", ["plan", "async-plan"])
+def test_a_function_says_the_rates(local: Site, kind: str, route: str) -> None:
+    """For each request, or None for no limit."""
+    path = f"/{kind}{route}"
+    assert local.statuses("GET", path, 2) == [200, 429]
+    assert local.statuses("GET", path, 4, plan="many") == [200] * 3 + [429]
+    assert local.statuses("GET", path, 4, plan="none") == [200] * 4
+
+
+def test_users_count_whatever_their_address(local: Site, kind: str) -> None:
+    """Visitors that nobody knows are not counted by ``user``, and by address by the other."""
+    for route, anonymous in (("user", [200, 200]), ("user-or-ip", [200, 429])):
+        path = f"/{kind}{route}"
+        assert local.get(path, who="7").status_code == 200
+        assert local.get(path, who="7", peer="192.0.2.9").status_code == 429
+        assert local.get(path, who="8").status_code == 200
+        assert local.statuses("GET", path, 2) == anonymous
+    assert {key.split("|")[0] for key in local.buckets()} == {"user:7", "user:8", "127.0.0.1"}
+
+
+def test_what_is_sent_is_in_no_key(local: Site, kind: str) -> None:
+    """KEY-04: an HMAC stands for it, without regard to case where people type."""
+    for route, *sent in [
+        ("form", {"data": {"email": "Ada@example.com"}}, {"data": {"email": " ada@EXAMPLE.com"}}),
+        ("json", {"json": {"email": "Ada@example.com"}}, {"json": {"email": "ADA@example.com"}}),
+        ("both", {"json": {"email": "Ada@example.com"}}, {"json": {"email": "ADA@example.com"}}),
+        ("header", {"x_api_key": "ABC"}, {"x_api_key": "ABC"}),
+    ]:
+        path = f"/{kind}{route}"
+        assert [local.post(path, **one).status_code for one in sent] == [200, 429]
+        # Who sends nothing counts by the address.
+        assert local.statuses("POST", path, 2, peer="192.0.2.1") == [200, 429]
+    assert local.get(f"/{kind}query?q=Ada").status_code == 200
+    assert local.get(f"/{kind}query?q=ada").status_code == 429
+    assert local.get(f"/{kind}query?q=bob").status_code == 200
+    assert not [key for key in local.buckets() if "ada" in key.lower() or "ABC" in key]
+
+
+@pytest.mark.parametrize(
+    "body", ["[1]", "{", '"x"', '{"email": {}}', '{"email": true}', '{"email": ""}', "[" * 9999]
+)
+def test_a_body_that_says_nothing_counts_by_the_address(local: Site, kind: str, body: str) -> None:
+    """Leaving the field out, or junk, opens no new bucket."""
+    path = f"/{kind}json"
+    assert local.request("POST", path, json=body).status_code == 200
+    assert local.post(path).status_code == 429
+
+
+@pytest.mark.parametrize("route", ["tenant", "async-tenant"])
+def test_a_function_says_by_what(local: Site, kind: str, route: str) -> None:
+    """None is not counted; two functions share no bucket."""
+    path = f"/{kind}{route}"
+    assert local.statuses("GET", path, 2) == [200, 200]
+    assert local.statuses("GET", path, 2, tenant="a") == [200, 429]
+    assert local.statuses("GET", path, 1, tenant="b") == [200]
+
+
+def test_classes_count_apart(local: Site, kind: str) -> None:
+    """Though both inherit ``dispatch``; a method and ``as_view()`` can be decorated as well."""
+    for route in ("class-1", "class-2", "method", "as-view"):
+        assert local.statuses("GET", f"/{kind}{route}", 3) == [200, 200, 429], route
+    assert len(local.buckets()) == 4
+
+
+def test_nothing_is_limited_where_limits_are_off(local: Site, kind: str) -> None:
+    """By the setting."""
+    local.configure(ENABLED=False)
+    assert local.statuses("GET", f"/{kind}two", 4) == [200] * 4
+
+
+def test_a_request_without_an_address_follows_missing_ip(local: Site, kind: str) -> None:
+    """MW-23: refused, in one bucket, or let through."""
+    for policy, statuses in [
+        ("deny", [429, 429, 429]),
+        ("shared-bucket", [200, 200, 429]),
+        ("allow", [200, 200, 200]),
+    ]:
+        local.configure(**SETTINGS, MISSING_IP=policy)
+        assert local.statuses("GET", f"/{kind}two", 3, peer=None) == statuses
+    local.configure(**SETTINGS, TRACK_IP=False)
+    assert local.statuses("GET", f"/{kind}two", 3) == [200] * 3
+
+
+def test_a_policy_stands_in_for_the_setting(
+    local: Site, kind: str, dead_url: str, prefix: str
+) -> None:
+    """While the server is away: 503, through, counted here, or the error itself."""
+    local.base["URL"] = dead_url
+    local.configure(**SETTINGS, ON_ERROR="raise")
+    assert local.statuses("GET", f"/{kind}allow", 3) == [200] * 3
+    assert local.statuses("GET", f"/{kind}local", 3) == [200, 429, 429]
+    denied = local.get(f"/{kind}deny")
+    assert denied.status_code == 503
+    assert denied.headers["Retry-After"] == "1"
+    assert denied.json()["code"] == "SERVICE_UNAVAILABLE"
+    local.client.raise_request_exception = True
+    for route in ("raise", "two"):
+        with pytest.raises(BackendUnavailable):
+            local.get(f"/{kind}{route}")
+
+
+def test_lists_hold_for_decorated_views(local: Site, kind: str) -> None:
+    """Whoever is allowed is not counted, whoever is denied does not come in."""
+    with override_settings(MIDDLEWARE=[]):
+        local.configure(**SETTINGS, ALLOW=["127.0.0.0/8"], DENY=["192.0.2.0/24"])
+        assert local.statuses("GET", f"/{kind}two", 4) == [200] * 4
+        assert local.get(f"/{kind}two", peer="192.0.2.5").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: rate_limit(), "needs a rate"),
+        (lambda: rate_limit("5/month"), "'5/month' is not a rate"),
+        (lambda: rate_limit(RateLimitRule(0, 1)), "window must be greater than zero"),
+        (lambda: rate_limit("5/m", key=""), "'' is no key"),
+        (lambda: rate_limit("5/m", key=()), "must not be empty"),
+        (lambda: rate_limit("5/m", key="post:"), "'post:' is no key"),
+        (lambda: rate_limit("5/m", key="cookie:x"), "'cookie:x' is no key"),
+        (lambda: rate_limit("5/m", key="no.such.module"), "ModuleNotFoundError"),
+        (lambda: rate_limit("5/m", key=7), "7 is no key"),  # type: ignore[arg-type]
+        (lambda: rate_limit("5/m", cost=6), "not greater than any limit"),
+        (lambda: rate_limit("5/m", cost=0), "greater than zero"),
+        (lambda: rate_limit("5/m", on="error"), 'on must be "request"'),  # type: ignore[arg-type]
+        (lambda: rate_limit("5/m", on_error="open"), 'on_error must be "local"'),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_work_is_told_as_the_module_loads(make: Any, message: str) -> None:
+    """Not when the first request comes."""
+    with pytest.raises(InvalidConfig, match=message):
+        make()
+    for wrong in (lambda: rate_limit(5), lambda: rate_limit("5/m", cost="1")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            wrong()
+
+
+def test_user_needs_its_middleware() -> None:
+    """A site without it is told, not left without a limit."""
+
+    @rate_limit("1/m", key="user")
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    with (
+        override_settings(RUSTAUTH={"RATE_LIMIT": {"ENABLED": True}}),
+        pytest.raises(InvalidConfig, match="needs AuthenticationMiddleware"),
+    ):
+        view(RequestFactory().get("/"))
+
+
+def test_the_digest_is_rustauths() -> None:
+    """KEY-05, MW-28, MW-29: the same HMAC under the same secret."""
+    visitors = Visitors(None, True, "deny", "secret-a-at-least-32-chars-long!!")  # type: ignore[arg-type]
+    digest = visitors.digest("challenge-a")
+    assert digest == "0fce81b76781d1ac83934a618762e657fe07ee07a1939af92879b853d069ab20"
+
+
+def test_the_clock_of_a_test_moves_limits(memory: Any, runner: Any, clock: Clock) -> None:
+    """No test has to wait for a window."""
+    limits = Face(memory.rate_limit_store, runner)
+    rule = RateLimitRule.parse("1/m")
+    assert limits.consume("key", rule).permitted
+    assert not limits.consume("key", rule).permitted
+    clock.now_ms += 120_000
+    assert limits.consume("key", rule).permitted
