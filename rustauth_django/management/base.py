@@ -1,10 +1,12 @@
 """What the commands share: one clear line for every failure, and good manners on a terminal."""
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -52,6 +54,20 @@ class StoresCommand(BaseCommand):
     def stores(self) -> RustAuthStores:
         return get_stores()
 
+    def show(self, *cells: object) -> None:
+        """A line of cells with tabs between them; - is what is not known."""
+        encoding = getattr(self.stdout, "encoding", None)
+        shown = ("-" if cell is None else printable(str(cell), encoding) for cell in cells)
+        self.stdout.write("\t".join(shown))
+
+    def write_json(self, items: Iterable[dict[str, Any]]) -> None:
+        """One array, written as it is found: however many items there are."""
+        separator = "["
+        for item in items:
+            self.stdout.write(f"{separator}\n  {json.dumps(item)}", ending="")
+            separator = ","
+        self.stdout.write("[]" if separator == "[" else "\n]")
+
     def total(self, verb: str, counts: Iterable[int]) -> int:
         """The sum of ``counts``, shown on a terminal as it grows.
 
@@ -76,6 +92,13 @@ class StoresCommand(BaseCommand):
             if is_shown:
                 self.stderr.write("\r\x1b[K", str, ending="")
         return total
+
+
+def count(text: str) -> int:
+    """A number above zero, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a number above zero")
+    return int(text)
 
 
 def whole_steps(items: Iterable[T]) -> Iterator[T]:

@@ -1,19 +1,11 @@
-import json
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from ..base import StoresCommand, printable, whole_steps
-
-
-def count(text: str) -> int:
-    """A number of keys, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number above zero")
-    return int(text)
+from ..base import StoresCommand, count, whole_steps
 
 
 class Command(StoresCommand):
@@ -40,15 +32,14 @@ class Command(StoresCommand):
         keys: Iterable[str] = self.keys(options["match"])
         if options["limit"] is not None:
             keys = islice(keys, max(0, min(int(options["limit"]), sys.maxsize)))
-        with_ttl = options["ttl"]
-        found = ((key, self.ttl(key) if with_ttl else None) for key in keys)
+        found = (
+            {"key": key, "ttl": self.ttl(key)} if options["ttl"] else {"key": key} for key in keys
+        )
         if options["format"] == "json":
-            self.write_json(found, with_ttl=with_ttl)
+            self.write_json(found)
         else:
-            encoding = getattr(self.stdout, "encoding", None)
-            for key, ttl in found:
-                left = f"\t{'-' if ttl is None else ttl}" if with_ttl else ""
-                self.stdout.write(f"{printable(key, encoding)}{left}")
+            for item in found:
+                self.show(*item.values())
 
     def keys(self, match: str | None) -> Iterator[str]:
         keys = whole_steps(self.stores.secondary_storage.iter_keys())
@@ -56,12 +47,3 @@ class Command(StoresCommand):
 
     def ttl(self, key: str) -> int | None:
         return self.stores.secondary_storage.ttl(key)
-
-    def write_json(self, found: Iterator[tuple[str, int | None]], *, with_ttl: bool) -> None:
-        """One array, written as it is found: however many keys there are."""
-        separator = "["
-        for key, ttl in found:
-            item = {"key": key, "ttl": ttl} if with_ttl else {"key": key}
-            self.stdout.write(f"{separator}\n  {json.dumps(item)}", ending="")
-            separator = ","
-        self.stdout.write("[]" if separator == "[" else "\n]")

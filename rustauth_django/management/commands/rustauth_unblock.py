@@ -1,0 +1,58 @@
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from ...buckets import walk
+from ...client_ip import normalize_address
+from ...connections import get_guard
+from ...login import account_key
+from ...subjects import user_key
+from ..base import StoresCommand, whole_steps
+from ..explanations import find_user, read_address
+
+
+class Command(StoresCommand):
+    help = "Forgets what a client has spent of its rate limits, and says what was freed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        whose = parser.add_mutually_exclusive_group(required=True)
+        whose.add_argument(
+            "keys", nargs="*", default=[], metavar="KEY", help="As rustauth_limits lists them."
+        )
+        whose.add_argument("--ip", metavar="ADDR", help="All buckets of an address.")
+        whose.add_argument("--user", metavar="ID", help="All buckets of a user, by primary key.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        visitors = get_guard().options.visitors
+        keys, parts, whose = options["keys"], set[str](), "the given keys"
+        if options["ip"] is not None:
+            address = read_address(options["ip"])
+            whose = normalize_address(address, visitors.addresses.ipv6_subnet)
+            parts = {whose}
+        elif options["user"] is not None:
+            whose, parts = f"user {options['user']}", {user_key(options["user"])}
+            if user := find_user(options["user"]):
+                parts.add(user_key(user.pk))
+                keys = [account_key(str(user.get_username()), visitors)]
+        total = 0
+        for key in whole_steps(self.free(chain(keys, self.keys_of(parts)))):
+            if key is not None:
+                total += 1
+                self.show(key)
+        if total:
+            self.show(f"Freed {total:,} bucket{'' if total == 1 else 's'} of {whose}.")
+        else:
+            self.show(f"Nothing to free: there is no bucket of {whose}.")
+
+    def keys_of(self, parts: set[str]) -> Iterator[str | None]:
+        """The keys with one of these parts, and None for others."""
+        if parts:
+            for found in walk(self.stores.backend, self.stores.rate_limit_store):
+                yield found[1] if found and not parts.isdisjoint(found[1].split("|")) else None
+
+    def free(self, keys: Iterable[str | None]) -> Iterator[str | None]:
+        """Those that were there, and None for others."""
+        store = self.stores.rate_limit_store
+        for key in keys:
+            yield key if key is not None and store.reset(key) else None
