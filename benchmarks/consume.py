@@ -16,6 +16,12 @@ from rustauth_django import RateLimitRule, RustAuthStores
 
 ROUNDS, CALLS = 15, 1000
 PERMITTED, REFUSED = RateLimitRule(60, 10**9), RateLimitRule(60, 1)
+SEVERAL = [
+    ("c", RateLimitRule.parse("1000000/s")),
+    ("c", RateLimitRule.parse("1000000/m")),
+    ("d", RateLimitRule.parse("1000000/s burst 2000000")),
+]
+LOG = RateLimitRule(1, 10_000, "sliding-log")
 
 
 def compare(name: str, ours: Callable[[], None], plain: Callable[[], None]) -> None:
@@ -51,6 +57,10 @@ def main() -> None:
         incr = repeat(lambda: client.incr("plain"))
         compare("consume, permitted", repeat(lambda: store.consume("a", PERMITTED)), incr)
         compare("consume, refused", repeat(lambda: store.consume("b", REFUSED)), incr)
+        compare("three limits at once", repeat(lambda: store.consume_all(SEVERAL)), incr)
+        compare("a sliding log of 10,000", repeat(lambda: store.consume("e", LOG)), incr)
+        remembering = RustAuthStores(stores.backend, local_refusals=60).rate_limit_store
+        compare("refused from memory", repeat(lambda: remembering.consume("b", REFUSED)), incr)
         get = repeat(lambda: stores.secondary_storage.get("absent"))
         compare("secondary get", get, incr)
 

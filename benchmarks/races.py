@@ -34,6 +34,8 @@ def main() -> None:
             ALLOWED_HOSTS=["*"],
             CACHES={"default": cache},
             INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+            RATELIMIT_BACKEND="redis",
+            RATELIMIT_REDIS={"host": "127.0.0.1", "port": server.port},
             REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": {"anon": f"{LIMIT}/min"}},
             SECRET_KEY="a benchmark",
             USE_TZ=True,
@@ -41,6 +43,7 @@ def main() -> None:
         django.setup()
         # Each reads the settings as it is imported.
         from django_ratelimit.core import is_ratelimited
+        from django_smart_ratelimit.utils import is_ratelimited as is_smartly_ratelimited
         from rest_framework.request import Request
         from rest_framework.throttling import AnonRateThrottle
 
@@ -52,6 +55,8 @@ def main() -> None:
         arguments: dict[str, Any] = {"group": "g", "key": "ip", "rate": f"{LIMIT}/m"}
         race("rustauth_django", lambda: store.consume("key", rule).permitted)
         race("django-ratelimit", lambda: not is_ratelimited(request, increment=True, **arguments))
+        smart = {"key": "ip", "rate": f"{LIMIT}/m"}
+        race("django-smart-ratelimit", lambda: not is_smartly_ratelimited(request, **smart))
         race(
             "DRF's AnonRateThrottle",
             lambda: AnonRateThrottle().allow_request(Request(request), None),

@@ -45,6 +45,11 @@ RUSTAUTH = {
     },
 }
 
+AUTHENTICATION_BACKENDS = [
+    "rustauth_django.login.LoginProtection",  # first
+    "django.contrib.auth.backends.ModelBackend",
+]
+
 DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / ".run" / "db.sqlite3"}
 }
