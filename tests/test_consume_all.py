@@ -131,7 +131,9 @@ def _spend(url: str, prefix: str) -> int:
             return sum(pool.map(lambda _: consume_all(pair).permitted, range(64)))
 
 
-def test_8_processes_of_64_threads_spend_what_was_permitted(one_server: Server, prefix: str) -> None:
+def test_8_processes_of_64_threads_spend_what_was_permitted(
+    one_server: Server, prefix: str
+) -> None:
     """RL-26: on both limits alike: the smaller one is spent, the other has spent as much."""
     with multiprocessing.get_context("spawn").Pool(8) as pool:
         permits = sum(pool.starmap(_spend, [(one_server.url, prefix)] * 8))
