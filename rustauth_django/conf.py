@@ -230,7 +230,7 @@ def read_rule(window: Any, max: Any, **options: Any) -> RateLimitRule:
 def _read_rates(value: Any) -> tuple[RateLimitRule, ...]:
     """Text, a dictionary of a rule's arguments, or a list of these."""
     if isinstance(value, list | tuple) and value:
-        return tuple(rule for item in value for rule in _read_rates(item))
+        value = [rule for item in value for rule in _read_rates(item)]
     if isinstance(value, dict):
         for name in value:
             if name not in COUNTS:

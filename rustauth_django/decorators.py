@@ -6,7 +6,8 @@ from functools import wraps
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 
 from .connections import get_guard
 from .exceptions import InvalidConfig
@@ -67,6 +68,8 @@ def rate_limit(
         raise InvalidConfig('on must be "request", "failure", "success" or a function')
     if on_error not in (None, "local", "deny", "allow", "raise"):
         raise InvalidConfig('on_error must be "local", "deny", "allow", "raise" or None')
+    if on != "request" and cost != 1:
+        raise InvalidConfig("cost is for what is counted before the view: leave it out, or on")
     names = None if methods is None else [methods] if isinstance(methods, str) else methods
     limited = Limited(
         rates=_read_rates(rates, cost),
@@ -119,8 +122,8 @@ class Limited:
             if response is None:
                 try:
                     response = view(*args, **kwargs)
-                except Exception:
-                    guard.run(self.after(guard, request, None, ask))
+                except Exception as error:
+                    guard.run(self.after(guard, request, response_of(error), ask))
                     raise
                 guard.run(self.after(guard, request, response, ask))
             return after(request, response)
@@ -132,8 +135,8 @@ class Limited:
             if response is None:
                 try:
                     response = await view(*args, **kwargs)
-                except Exception:
-                    await guard.arun(self.after(guard, request, None, ask))
+                except Exception as error:
+                    await guard.arun(self.after(guard, request, response_of(error), ask))
                     raise
                 await guard.arun(self.after(guard, request, response, ask))
             return after(request, response)
@@ -172,16 +175,16 @@ class Limited:
         self,
         guard: Guard,
         request: HttpRequest,
-        response: HttpResponseBase | None,
+        response: HttpResponseBase,
         ask: Ask | None,
     ) -> Plan[Step, None]:
-        """Spend, if the response is one that counts; None is that of a view that raised."""
+        """Spend, if the response is one that counts."""
         if ask is None:
             return
         if callable(self.on):
-            counts = response is not None and (yield Call(self.on, (request, response)))
+            counts = yield Call(self.on, (request, response))
         else:
-            counts = is_failure(response) == (self.on == "failure")
+            counts = outcome_of(response) == self.on
         if counts:
             yield from guard.spend(request, ask)
 
@@ -236,19 +239,34 @@ def is_async(view: Any, args: tuple[Any, ...]) -> bool:
 def name_of(request: HttpRequest, view: Any) -> str:
     """A view's dotted path; a method's is that of the class that was asked, not of its base."""
     called = getattr(request.resolver_match, "func", None)
+    while not hasattr(view, "__qualname__") and hasattr(view, "func"):
+        view = view.func  # of a partial
     name = getattr(view, "__qualname__", type(view).__name__)
     cls = getattr(called, "view_class", None) or getattr(called, "cls", None)
     if cls is None:
         return f"{getattr(view, '__module__', '')}.{name}".strip(".")
+    # DRF gives the class around a function the function's name, and no other.
+    is_nested = cls.__qualname__.endswith(f".{cls.__name__}")
     method = name.rpartition(".")[2]
     own = "" if method in ("dispatch", "view") else f".{method}"
-    return f"{cls.__module__}.{cls.__qualname__}{own}"
+    return f"{cls.__module__}.{cls.__qualname__ if is_nested else cls.__name__}{own}"
 
 
-def is_failure(response: HttpResponseBase | None) -> bool:
-    """Did a view raise, answer with an error, or show a form with errors?"""
-    if response is None or response.status_code >= 400:
-        return True
+def response_of(error: Exception) -> HttpResponseBase:
+    """What Django will make of a view's exception, as far as its status goes."""
+    kinds = {Http404: 404, PermissionDenied: 403, SuspiciousOperation: 400, BadRequest: 400}
+    found = (status for kind, status in kinds.items() if isinstance(error, kind))
+    return HttpResponse(status=next(found, 500))
+
+
+def outcome_of(response: HttpResponseBase) -> Outcome | None:
+    """A "failure" for an error and for a form with errors, else a "success"; None for a refusal.
+
+    What another limit refused was no attempt.
+    """
+    if response.status_code == 429 or getattr(response, "is_refusal", False):
+        return None
     context: dict[str, Any] = getattr(response, "context_data", None) or {}
     form: Any = context.get("form")
-    return bool(getattr(form, "is_bound", False) and form.errors)
+    has_errors = getattr(form, "is_bound", False) and form.errors
+    return "failure" if response.status_code >= 400 or has_errors else "success"

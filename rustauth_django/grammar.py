@@ -28,6 +28,7 @@ class Rate(NamedTuple):
     max: int
     window: int
     burst: int | None
+    text: str
 
 
 def parse_rate(text: str) -> Rate:
@@ -36,7 +37,7 @@ def parse_rate(text: str) -> Rate:
     if not found or found["unit"] not in UNITS:
         raise InvalidConfig(f"{text!r} is not a rate; {GRAMMAR}")
     window = int(found["units"] or 1) * UNITS[found["unit"]]
-    return Rate(int(found["max"]), window, int(found["burst"]) if found["burst"] else None)
+    return Rate(int(found["max"]), window, int(found["burst"]) if found["burst"] else None, text)
 
 
 def parse_rates(text: str) -> list[Rate]:

@@ -64,6 +64,8 @@ class Ask:
     cost: int = 1
     on_error: OnError | None = None
     shadow: bool = False
+    #: Tells of refusals alone.
+    quiet: bool = False
 
     @classmethod
     def of(cls, limit: Limit, address: str) -> "Ask":
@@ -149,7 +151,13 @@ class Guard:
         Raises ``MissingAddress``.
         """
         key = yield from subject.read(request, self.options.visitors)
-        return () if key is None else tuple((f"{key}|{scope}", rule) for rule in rules)
+        if key is None:
+            return ()
+        # RustAuth's hashes have room for one rule: each has one of its own.
+        return tuple(
+            (f"{key}|{scope}" if rule.slot else f"{key}|{scope}|{rule.name}", rule)
+            for rule in rules
+        )
 
     def decide(self, request: HttpRequest, ask: Ask) -> Plan[Step, HttpResponse | None]:
         """Spend what is asked for; the refusal, if there is one."""
@@ -165,12 +173,14 @@ class Guard:
         refusal is told to receivers of signals; that of a shadow is then permitted.
         """
         verdict = yield from self._put(ask, spend=spend)
+        if ask.quiet and verdict.permitted:
+            return verdict
         return (yield from self._tell(request, ask.name, verdict, shadow=ask.shadow))
 
     def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Step, None]:
         """Count what was asked for before; if there is no room left by now, it is full anyway."""
         verdict = yield from self._put(ask, spend=True)
-        if request is not None and not ask.shadow:
+        if request is not None and not ask.shadow and not ask.quiet:
             leave(request, ask.name, verdict)
 
     def _put(self, ask: Ask, *, spend: bool) -> Plan[Step, Verdict]:

@@ -55,6 +55,10 @@ class Breaker:
     def succeeded(self) -> None:
         self._failures = 0
 
+    def unasked(self) -> None:
+        """The one that was to ask did not: the next one may."""
+        self._ask_again_at = self._clock()
+
     @property
     def pause(self) -> float:
         """Seconds until the server is asked again."""
@@ -126,6 +130,10 @@ class Limiter:
                 self._breaker.failed()
             yield from self._tell(error)
             raise
+        if isinstance(operation, Consume) and any(one.is_local for one in answer):
+            # That says nothing of the server.
+            self._breaker.unasked()
+            return answer
         self._breaker.succeeded()
         if self._is_away:
             yield from self._tell(None)

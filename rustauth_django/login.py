@@ -46,9 +46,11 @@ def check(
     guard: Guard, request: HttpRequest | None, credentials: dict[str, Any]
 ) -> Plan[Step, None]:
     """The step before a password is looked at."""
-    typed = typed_name(credentials)
+    request, typed = plain(request), typed_name(credentials)
     if request is not None:
         setattr(request, TYPED_ATTRIBUTE, typed)
+        # What became of an earlier attempt of the same request is not this one's.
+        setattr(request, REFUSED_ATTRIBUTE, None)
     ask = yield from ask_of(guard, request, typed)
     if ask is None:
         return
@@ -64,6 +66,7 @@ def count_failure(
     *, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
     """A receiver of ``user_login_failed``."""
+    request = plain(request)
     if getattr(request, REFUSED_ATTRIBUTE, None) is not None or not is_protected():
         return
     guard = get_guard()
@@ -82,7 +85,7 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     """A receiver of ``user_logged_in``."""
     guard = get_guard()
     if guard.options.enabled and guard.options.login.account and is_protected():
-        names = {user.get_username(), getattr(request, TYPED_ATTRIBUTE, None)} - {None, ""}
+        names = {user.get_username(), getattr(plain(request), TYPED_ATTRIBUTE, None)} - {None, ""}
         keys = {account_key(name, guard.options.visitors) for name in names}
         guard.run(guard.forget(keys))
 
@@ -110,7 +113,14 @@ def ask_of(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan
             address = None
         if address:
             limits += [(f"{address}|{NAME}", rule) for rule in rules.address]
-    return Ask(NAME, tuple(limits)) if limits else None
+    # How much an account has left is nobody's business but its owner's.
+    return Ask(NAME, tuple(limits), quiet=True) if limits else None
+
+
+def plain(request: Any) -> HttpRequest | None:
+    """Django's request: DRF signs in with one of its own around it."""
+    found: HttpRequest | None = getattr(request, "_request", request)
+    return found
 
 
 def account_key(name: str, visitors: Visitors) -> str:

@@ -153,6 +153,9 @@ class RateLimitStore:
         self, limits: Iterable[tuple[str, RateLimitRule]], now_ms: int | None, cost: int
     ) -> Consume:
         buckets = dict.fromkeys(self._bucket(key, rule) for key, rule in limits)
+        counters = {(bucket.physical, bucket.rule.slot) for bucket in buckets}
+        if len(counters) < len(buckets):
+            raise InvalidConfig("two rate limits on one key must not share a counter")
         if not buckets:
             raise InvalidConfig("there must be at least one rate limit")
         if now_ms is not None and not 0 <= _integer(now_ms, "now_ms") <= MAX_NOW_MS:

@@ -16,7 +16,7 @@ ALGORITHM_NAMES: tuple[str, ...] = get_args(AlgorithmName)
 # Lua's numbers are doubles: sums of two products of this size are still exact.
 MAX_PRODUCT = 2**52
 # An exact log is read whole for every decision.
-MAX_LOG = 10_000
+MAX_LOG = 1_000
 MAX_ESCALATION = 16
 
 
@@ -88,7 +88,10 @@ class RateLimitRule:
     def _of(cls, rate: Rate) -> Self:
         algorithm: AlgorithmName = "gcra" if rate.burst else "sliding-window"
         rule = cls(rate.window, rate.max, algorithm, rate.burst)
-        rule.validate()
+        try:
+            rule.validate()
+        except InvalidConfig as error:
+            raise InvalidConfig(f"the rate {rate.text!r} cannot be counted: {error}") from None
         return rule
 
     @property
@@ -190,6 +193,8 @@ class RateLimitDecision:
     key: str = field(default="", repr=False, compare=False)
     #: ``retry_after`` in milliseconds, as the server said it.
     retry_after_ms: int = field(default=0, repr=False, compare=False)
+    #: Was the server spared?
+    is_local: bool = field(default=False, repr=False, compare=False)
 
 
 def to_rules(rates: Any) -> tuple[RateLimitRule, ...]:
@@ -204,7 +209,13 @@ def to_rules(rates: Any) -> tuple[RateLimitRule, ...]:
         return (rates,)
     if not isinstance(rates, list | tuple) or not rates:
         raise TypeError(f"a rate must be text or a RateLimitRule, not {type(rates).__name__}")
-    return tuple(dict.fromkeys(rule for rate in rates for rule in to_rules(rate)))
+    rules = tuple(dict.fromkeys(rule for rate in rates for rule in to_rules(rate)))
+    if sum(rule.slot == "" for rule in rules) > 1:
+        raise InvalidConfig(
+            "two rules of the algorithm rustauth would share a counter; write rates as text, or"
+            " name another algorithm"
+        )
+    return rules
 
 
 def binding(decisions: Iterable[RateLimitDecision]) -> RateLimitDecision:

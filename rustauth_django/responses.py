@@ -24,6 +24,7 @@ def refusal(request: HttpRequest, verdict: RateLimitDecision | Uncounted) -> Htt
     if isinstance(verdict, Uncounted):
         response = respond(request, 503, retry_after=verdict.retry_after)
         response.headers["Retry-After"] = str(verdict.retry_after)
+        response.is_refusal = True  # type: ignore[attr-defined]  # for limits around this one
         return response
     return respond(request, 429, retry_after=verdict.retry_after, decision=verdict)
 

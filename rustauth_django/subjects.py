@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from unicodedata import normalize
 
 from django.http import HttpRequest
+from django.utils.functional import LazyObject, empty
 from django.utils.module_loading import import_string
 
 from .client_ip import ClientAddresses
@@ -25,6 +26,8 @@ from .plans import Call, Plan
 MissingIP: TypeAlias = Literal["deny", "shared-bucket", "allow"]
 KeyFunction: TypeAlias = Callable[[HttpRequest], Any]
 Key: TypeAlias = str | KeyFunction | tuple[str | KeyFunction, ...]
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+MAX_TYPED = 320  # as long as an e-mail address may be
 KINDS = ("header", "post", "get", "json")
 KEY_HINT = (
     'write "ip", "user", "user_or_ip", "header:NAME", "post:FIELD", "get:FIELD", "json:FIELD",'
@@ -60,7 +63,9 @@ class Visitors:
 
     def typed(self, text: str) -> str:
         """The same of something that people type: without regard to case and blanks around."""
-        return self.digest(normalize("NFKC", text).strip().casefold())
+        # Normalising takes time that grows with the square of what a client may send.
+        is_long = len(text) > MAX_TYPED
+        return self.digest(text if is_long else normalize("NFKC", text).strip().lower())
 
 
 Reader: TypeAlias = Callable[[HttpRequest, Visitors], Plan[Call, str | None]]
@@ -74,14 +79,13 @@ class Subject:
     readers: tuple[Reader, ...]
 
     def read(self, request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:
-        """The part of the key; None if the request is not to be counted."""
+        """The part of the key; None if nothing says whose request it is, to leave it uncounted."""
         parts = []
         for reader in self.readers:
             part = yield from reader(request, visitors)
-            if part is None:
-                return None
-            parts.append(part)
-        return "|".join(parts)
+            if part is not None:
+                parts.append(part)
+        return "|".join(parts) or None
 
 
 def parse_key(key: Key) -> Subject:
@@ -133,7 +137,10 @@ def _user_of(request: HttpRequest) -> Any:
 
 
 async def _auser_of(request: HttpRequest) -> Any:
-    return await request.auser() if hasattr(request, "auser") else request.user
+    user = request.user
+    # Middleware for tokens sets this one alone: only the session's is still to be loaded.
+    is_unread = isinstance(user, LazyObject) and user._wrapped is empty
+    return await request.auser() if is_unread and hasattr(request, "auser") else user
 
 
 def user_key(pk: Any) -> str:
@@ -163,10 +170,9 @@ def _sent(kind: str, name: str, request: HttpRequest) -> str | None:
             return request.headers.get(name)
         case "get":
             return request.GET.get(name)
-        case "post":
-            return request.POST.get(name)
-    if request.content_type != "application/json":
-        return None
+    # Views read a body as what they expect, whatever the client says it is.
+    if request.content_type in FORMS:
+        return request.POST.get(name)
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -132,6 +132,7 @@ for name, on in [
     ("successes", "success"),
     ("teapots", teapot),
     ("async-teapots", ateapot),
+    ("errors", lambda request, response: response.status_code == 404),
 ]:
     views(name, "2/m", on=on)(answer)
 
@@ -189,11 +190,34 @@ class WhoMiddleware:
         return self.get_response(request)
 
 
+class TokenMiddleware(WhoMiddleware):
+    """Sets the user alone, as middleware for tokens does; the session has another."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        async def auser() -> Any:
+            return AnonymousUser()
+
+        who = request.headers.get("who")
+        request.user, request.auser = User(pk=int(who or 0)), auser
+        return self.get_response(request)
+
+
+class Partial(partial[Any]):
+    """As Django's own resolver takes it, of either kind."""
+
+
 def stacked() -> Iterator[URLPattern]:
     """Two limits of the same rate, which count apart."""
     for prefix, form in (("", answer), ("a/", asking(answer))):
         both = rate_limit("2/m")(rate_limit("2/m", on="failure")(form))
         yield path(f"{prefix}stacked", both)
+        both = rate_limit(RateLimitRule(60, 9))(rate_limit(RateLimitRule(50, 3))(form))
+        yield path(f"{prefix}stacked-rustauth", both)
+        refused = rate_limit("1/m")(form)
+        around = rate_limit("5/m", on="success")(rate_limit("5/m", on="failure")(refused))
+        yield path(f"{prefix}around", around)
+        for number, view in ((1, form), (2, asking(ok) if prefix else ok)):
+            yield path(f"{prefix}partial-{number}", rate_limit("1/m")(Partial(view)))
 
 
 urlpatterns += stacked()

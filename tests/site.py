@@ -61,6 +61,11 @@ class Site:
         self.client.peer = (peer, 1234) if peer else None
         return self.runner.run(send(path, headers=names, **more))
 
+    def send(self, method: str, path: str, **more: Any) -> Any:
+        """As the test client takes it."""
+        send = getattr(self.client, method.lower())
+        return send(path, **more) if self.runner is None else self.runner.run(send(path, **more))
+
     def get(self, path: str, *args: Any, **kwargs: Any) -> Any:
         return self.request("GET", path, *args, **kwargs)
 

@@ -36,7 +36,7 @@ def test_lua_and_python_agree_on_the_largest_rules(
 ) -> None:
     """Where doubles are about to lose whole numbers."""
     rng = random.Random(algorithm)
-    most = 9_000 if algorithm == "sliding-log" else 2**31
+    most = 900 if algorithm == "sliding-log" else 2**31
     options: dict[str, Any] = {"escalate": (1, 2**40)} if algorithm == "lockout" else {}
     rule = RateLimitRule(MAX_PRODUCT // most / 1000, most, algorithm, **options)  # type: ignore[arg-type]
     walk = walks.Walk(raw, prefix, rule)
@@ -206,7 +206,7 @@ def test_a_refused_flood_takes_no_memory(raw: redis.Redis, server_stores: Any) -
         (lambda: RateLimitRule(1, 1, "lockout", escalate=(0,)), "escalate must be 1 to 16"),
         (lambda: RateLimitRule(1, 1, "lockout", escalate=(1,) * 17), "escalate must be 1 to 16"),
         (lambda: RateLimitRule(1, 1, hybrid=0), "hybrid must be greater than zero"),
-        (lambda: RateLimitRule(1, 10_001, "sliding-log"), "max must be at most 10000"),
+        (lambda: RateLimitRule(1, 1_001, "sliding-log"), "max must be at most 1000"),
         (lambda: RateLimitRule(2**30, 2**30, "gcra"), "max times window is too large for gcra"),
         (
             lambda: RateLimitRule(2**20, 1, "gcra", burst=2**30),

@@ -82,6 +82,7 @@ def test_nothing_that_cannot_work_is_sent(unconnected: RustAuthStores, runner: A
         ([], 1, "at least one"),
         ([("a", HOUR), ("b", MINUTE)], 4, "must not be greater than max"),
         ([("a", HOUR), ("b", RateLimitRule(0, 1))], 1, "window must be greater than zero"),
+        ([("a", RUSTAUTH), ("a", RateLimitRule(60, 9))], 1, "must not share a counter"),
     ]:
         with pytest.raises(InvalidConfig, match=message):
             limits.consume_all(arguments, cost=cost)

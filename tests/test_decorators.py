@@ -228,6 +228,58 @@ def test_classes_count_apart(local: Site, kind: str) -> None:
     assert len(local.buckets()) == 4
 
 
+def test_rules_of_rustauths_window_count_apart(local: Site, kind: str) -> None:
+    """Stacked, each has a hash of its own."""
+    assert local.statuses("GET", f"/{kind}stacked-rustauth", 4) == [200, 200, 200, 429]
+
+
+def test_what_another_limit_refused_is_no_failure(local: Site, kind: str) -> None:
+    """Nor a success: it was not tried."""
+    assert local.statuses("GET", f"/{kind}around", 9) == [200] + [429] * 8
+    (key,) = [key for key in local.buckets() if "failure" in key or "success" in key]
+    assert "success" in key
+
+
+def test_an_exception_is_asked_about_as_its_response(local: Site, kind: str) -> None:
+    """By a function that says what counts."""
+    assert local.statuses("GET", f"/{kind}errors?status=1", 3) == [404, 404, 429]
+    assert local.statuses("GET", f"/{kind}errors?status=2", 1, peer="192.0.2.1") == [500]
+    assert local.statuses("GET", f"/{kind}errors?status=200", 3, peer="192.0.2.2") == [200] * 3
+
+
+def test_a_form_and_a_body_of_any_type_have_the_field(local: Site, kind: str) -> None:
+    """Another Content-Type opens no other bucket."""
+    path, body = f"/{kind}json", '{"email": "ada@example.com"}'
+    assert local.post(path, json=body).status_code == 200
+    send = {"data": body, "content_type": "text/plain"}
+    assert local.send("POST", path, **send).status_code == 429
+    assert local.post(path, {"email": "Ada@example.com"}, peer="192.0.2.1").status_code == 429
+
+
+def test_a_token_s_user_counts(local: Site, kind: str) -> None:
+    """Whom middleware has put on the request, in the place of the session's."""
+    with override_settings(MIDDLEWARE=["tests.limited.TokenMiddleware"]):
+        local.configure(**SETTINGS)
+        path = f"/{kind}user"
+        assert local.get(path, who="7").status_code == 200
+        assert local.get(path, who="7", peer="192.0.2.9").status_code == 429
+        assert local.get(path, who="8").status_code == 200
+
+
+def test_partials_count_apart(local: Site, kind: str) -> None:
+    """By the functions that they are of."""
+    for route in ("partial-1", "partial-2"):
+        assert local.statuses("GET", f"/{kind}{route}", 2) == [200, 429]
+
+
+def test_long_texts_are_not_compared_as_people_do() -> None:
+    """Normalising takes time that grows with the square of their length."""
+    visitors = Visitors(None, True, "deny", "secret")  # type: ignore[arg-type]
+    text = "a" + "\u0300\u0316" * 100_000
+    assert visitors.typed(text) == visitors.digest(text)
+    assert visitors.typed(" Ada ") == visitors.digest("ada")
+
+
 def test_nothing_is_limited_where_limits_are_off(local: Site, kind: str) -> None:
     """By the setting."""
     local.configure(ENABLED=False)
@@ -287,6 +339,8 @@ def test_lists_hold_for_decorated_views(local: Site, kind: str) -> None:
         (lambda: rate_limit("5/m", key=7), "7 is no key"),  # type: ignore[arg-type]
         (lambda: rate_limit("5/m", cost=6), "not greater than any limit"),
         (lambda: rate_limit("5/m", cost=0), "greater than zero"),
+        (lambda: rate_limit("5/m", cost=2, on="failure"), "cost is for what is counted before"),
+        (lambda: rate_limit(RateLimitRule(9, 1), RateLimitRule(8, 1)), "would share a counter"),
         (lambda: rate_limit("5/m", on="error"), 'on must be "request"'),  # type: ignore[arg-type]
         (lambda: rate_limit("5/m", on_error="open"), 'on_error must be "local"'),  # type: ignore[arg-type]
     ],

@@ -556,7 +556,7 @@ def test_explain_says_what_does_not_count(site: Site) -> None:
     assert limit["why"].endswith("by user, header:X-Api-Key, a shadow, cost 2")
     assert limit["state"] == "not limited: only POST counts"
     (_, limit) = explained("/quiet", "--method", "POST")
-    assert limit["state"] == "not limited: there is no rate, or nothing to count by"
+    assert limit["state"] == "2 of 2 left"
     (_, _, limit) = explained("/never")
     assert limit["state"] == "not limited: there is no rate, or nothing to count by"
     (_, limit) = explained("/viewset")

@@ -116,6 +116,33 @@ def test_a_probe_that_is_never_heard_of_holds_nobody_up(asked: Asked, mortal: Se
     assert asked.times == before + 1
 
 
+def test_a_refusal_from_memory_says_nothing_of_the_server(mortal: Server, runner: Any) -> None:
+    """A flood of one client neither keeps the breaker closed nor takes the others' probes."""
+    asked = Asked(mortal.url, "local", runner)
+    asked.stores = RustAuthStores(asked.stores.backend, local_refusals=60)
+    limits = asked.stores.rate_limit_store
+
+    def ask(key: str) -> Any:
+        plan = asked.limiter.consume(limits.consumption([(key, RULE)]), None)
+        if runner is None:
+            return drive(plan, asked.perform)
+        return runner.run(adrive(plan, asked.aperform))
+
+    while ask("flood").permitted:
+        pass
+    mortal.kill()
+    for number in range(FAILURES + 3):
+        ask("flood")
+        assert ask(f"other-{number}").permitted
+    assert not asked.limiter._breaker.may_ask()
+    mortal.start()
+    asked.clock.now += PAUSE
+    assert not ask("flood").permitted
+    assert ask("last").permitted
+    assert asked.limiter._breaker.may_ask(), "it was asked, and answered"
+    asked.close()
+
+
 def test_policies_answer_in_the_servers_place(asked: Asked, mortal: Server) -> None:
     """Also once the server is no longer asked."""
     mortal.kill()

@@ -1,5 +1,6 @@
 """Failed logins, through Django's own form, admin, and ``authenticate()`` of either kind."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import override_settings
 from django.urls import path
+from rest_framework.authentication import BasicAuthentication
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
@@ -42,7 +46,24 @@ async def asign_in(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"ok": user is not None}, status=200 if user else 401)
 
 
+def batch(request: HttpRequest) -> HttpResponse:
+    """Several attempts at once, as some APIs have it."""
+    for name in request.POST.getlist("names"):
+        authenticate(request, username=name, password="wrong")
+    return HttpResponse(status=401)
+
+
+class Basic(APIView):
+    authentication_classes = (BasicAuthentication,)
+
+    def get(self, request: Any) -> Response:
+        assert request.user.is_anonymous
+        return Response()
+
+
 urlpatterns = [
+    path("batch/", batch),
+    path("basic/", Basic.as_view()),
     path("admin/", admin.site.urls),
     path("form/", LoginView.as_view(template_name="admin/login.html", next_page="/form/")),
     path("api/", sign_in),
@@ -184,6 +205,30 @@ def test_settings_say_how_many(local: Site) -> None:
     assert local.statuses("POST", "/api/", 2, wrong("grace")) == [401, 401]
     local.configure(**SETTINGS, LOGIN={"ACCOUNT": None, "ADDRESS": ["3/m", "100/h"]})
     assert local.statuses("POST", "/api/", 4, wrong(), peer="192.0.2.7") == [401] * 3 + [429]
+
+
+def test_a_decoy_switches_nothing_off(local: Site) -> None:
+    """Several attempts in one request: each that is tried counts, and the last one is answered."""
+    local.statuses("POST", "/api/", 5, wrong("nobody"))
+    names = ["nobody", *["ada"] * 5]
+    assert local.post("/batch/", {"names": names}).status_code == 401
+    assert local.post("/api/", right()).status_code == 429
+
+
+def test_headers_tell_of_no_account(local: Site) -> None:
+    """What it has left would say when its owner signs in."""
+    answer = local.post("/api/", wrong())
+    assert answer.status_code == 401
+    assert "RateLimit" not in answer.headers
+
+
+def test_rest_framework_s_request_is_djangos(local: Site) -> None:
+    """BasicAuthentication hands over one of its own around it."""
+    basic = {"authorization": "Basic " + base64.b64encode(b"ada:wrong").decode()}
+    assert local.statuses("GET", "/basic/", 5, **basic) == [401] * 5
+    refused = local.get("/basic/", **basic)
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) > 0
 
 
 def test_off_is_off(local: Site) -> None:

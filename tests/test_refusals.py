@@ -127,6 +127,15 @@ def test_a_refusal_that_was_overtaken_is_not_remembered(front: Front) -> None:
     assert front.limits.consume("key", RULE).permitted
 
 
+def test_looks_are_spared_too(front: Front) -> None:
+    """Those before a login, or before a view whose failures count."""
+    exhaust(front)
+    times = front.server.times
+    for _ in range(5):
+        assert not front.limits.peek("key", RULE).permitted
+    assert front.server.times == times
+
+
 def test_several_limits_are_refused_by_the_one_that_is_known(front: Front) -> None:
     """And none of the others is spent."""
     exhaust(front, "address")
@@ -204,7 +213,7 @@ def test_a_hybrid_counts_only_what_the_server_permits(hybrid: Front) -> None:
 
 def test_a_hybrid_is_checked_whole(unconnected: RustAuthStores) -> None:
     """RL-38, RL-40: without the option the server is asked; a max of 0 is refused either way."""
-    for rule in (RateLimitRule(1, 0, hybrid=2), RateLimitRule(1, 9_000, "sliding-log", hybrid=2)):
+    for rule in (RateLimitRule(1, 0, hybrid=2), RateLimitRule(1, 900, "sliding-log", hybrid=2)):
         with pytest.raises(ValueError, match="rate limit max must be"):
             unconnected.rate_limit_store.consume("key", rule)
 

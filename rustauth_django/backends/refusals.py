@@ -79,7 +79,7 @@ class LocalRefusals(Backend):
             answer = yield operation
             self._forget(operation.keys)
             return answer
-        if operation.now_ms is not None or operation.cost == 0:
+        if operation.now_ms is not None:
             return (yield operation)
         keys = [bucket.physical for bucket in operation.buckets]
         if operation.cost < 0:
@@ -91,7 +91,7 @@ class LocalRefusals(Backend):
         asked_at, generation = self._clock(), self._generation
         decisions: Decisions = yield operation
         if all(decision.permitted for decision in decisions):
-            if hybrids := hybrid_buckets(operation):
+            if operation.cost and (hybrids := hybrid_buckets(operation)):
                 self._hybrid.run(in_process(hybrids, operation.cost))
         elif self._seconds:
             self._note(operation, decisions, asked_at, generation)
@@ -108,7 +108,7 @@ class LocalRefusals(Backend):
         return tuple(
             remind(refusal, bucket, now)
             for bucket, refusal in found
-            if refusal and now < refusal.until and operation.cost >= refusal.cost
+            if refusal and now < refusal.until and wanted(operation) >= refusal.cost
         )
 
     def _note(
@@ -122,7 +122,7 @@ class LocalRefusals(Backend):
                     until = asked_at + min(self._seconds, decision.retry_after_ms / 1000)
                     key = bucket.physical, bucket.rule
                     self._refusals.pop(key, None)
-                    self._refusals[key] = Refusal(operation.cost, decision, asked_at, until)
+                    self._refusals[key] = Refusal(wanted(operation), decision, asked_at, until)
             while len(self._refusals) > MAX_REFUSALS:
                 del self._refusals[next(iter(self._refusals))]
 
@@ -140,10 +140,15 @@ class LocalRefusals(Backend):
             return ()
         decisions = self._hybrid.run(in_process(buckets, cost=0))
         return tuple(
-            replace(decision, limit=bucket.rule.capacity, rule=bucket.rule)
+            replace(decision, limit=bucket.rule.capacity, rule=bucket.rule, is_local=True)
             for decision, bucket in zip(decisions, buckets, strict=True)
             if not decision.permitted
         )
+
+
+def wanted(operation: Consume) -> int:
+    """What it has to have room for: a look is one for a request of cost one."""
+    return operation.cost or 1
 
 
 def hybrid_buckets(operation: Consume) -> list[Bucket]:
@@ -169,4 +174,5 @@ def remind(refusal: Refusal, bucket: Bucket, now: float) -> RateLimitDecision:
         reset_after=reset_after,
         retry_after_ms=retry_ms,
         key=bucket.key,
+        is_local=True,
     )
