@@ -3,12 +3,16 @@
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.core import checks
+from django.core.signals import request_started
+from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
 from .checks import check_deployment, check_settings, check_urls
+from .conf import user_model
 from .connections import get_stores
 from .login import count_failure, forgive
 from .ratelimit import RateLimitStore
+from .sessions import forget_current, note_client, revoke_on_change, revoke_on_delete
 from .storage import SecondaryStorage
 from .stores import RustAuthStores
 
@@ -20,6 +24,10 @@ class RustAuthConfig(AppConfig):
     def ready(self) -> None:
         user_login_failed.connect(count_failure, dispatch_uid="rustauth_django.login")
         user_logged_in.connect(forgive, dispatch_uid="rustauth_django.login")
+        user_logged_in.connect(note_client, dispatch_uid="rustauth_django.sessions")
+        request_started.connect(forget_current, dispatch_uid="rustauth_django.sessions")
+        post_save.connect(revoke_on_change, user_model(), dispatch_uid="rustauth_django.sessions")
+        post_delete.connect(revoke_on_delete, user_model(), dispatch_uid="rustauth_django.sessions")
         checks.register(check_settings)
         checks.register(check_urls, checks.Tags.urls)
         checks.register(check_deployment, checks.Tags.security, deploy=True)

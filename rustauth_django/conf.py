@@ -40,6 +40,11 @@ DEFAULTS: dict[str, Any] = {
     "CLIENT_OPTIONS": {},
     "TELEMETRY": False,
     "RATE_LIMIT": {},
+    "SESSIONS": {},
+}
+SESSIONS_DEFAULTS: dict[str, Any] = {
+    "UPDATE_AGE": 86_400,
+    "REVOKE_ON_CHANGE": True,
 }
 RATE_LIMIT_DEFAULTS: dict[str, Any] = {
     "ENABLED": None,
@@ -63,6 +68,7 @@ LOGIN_DEFAULTS: dict[str, Any] = {
     "ADDRESS": "20/15m",
 }
 SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
+SESSION_ENGINE = "rustauth_django.sessions"
 # A rule is "window" and "max", with options or without, or a rate as text.
 RULE_OPTIONS = ("algorithm", "burst", "escalate", "hybrid")
 COUNTS = ("window", "max", *RULE_OPTIONS)
@@ -78,6 +84,14 @@ ACCESS_HINT = "It is called with the request and returns True or False."
 
 
 @dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """``RUSTAUTH["SESSIONS"]``: seconds after which a session is prolonged, or None for never."""
+
+    update_age: int | None
+    revoke_on_change: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """``settings.RUSTAUTH``, checked and complete."""
 
@@ -90,6 +104,7 @@ class Settings:
     telemetry: bool
     local_refusals: float
     rate_limit: GuardOptions
+    sessions: SessionOptions
 
 
 _current: Settings | None = None
@@ -111,13 +126,18 @@ def get_settings() -> Settings:
 def forget_settings(*, setting: str, **kwargs: Any) -> None:
     """Read anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY"):
+    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY", "SESSION_ENGINE"):
         _current = None
 
 
 def middleware_paths() -> list[str]:
     """``settings.MIDDLEWARE``."""
     return list(settings.MIDDLEWARE)
+
+
+def user_model() -> str:
+    """``settings.AUTH_USER_MODEL``, for signals of a model that is not loaded yet."""
+    return str(settings.AUTH_USER_MODEL)
 
 
 def read() -> tuple[Settings, list[Problem]]:
@@ -153,6 +173,18 @@ def _read_top(top: Section) -> Settings:
         telemetry=top.get("TELEMETRY", "True or False", _is_bool),
         local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", _is_short),
         rate_limit=_read_rate_limit(limits),
+        sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
+    )
+
+
+def _read_sessions(section: Section) -> SessionOptions:
+    is_age = _is_int(0, 2**31)
+    return SessionOptions(
+        update_age=section.get(
+            "UPDATE_AGE", "seconds or None", lambda value: value is None or is_age(value)
+        ),
+        revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool)
+        and settings.SESSION_ENGINE == SESSION_ENGINE,
     )
 
 

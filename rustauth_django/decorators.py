@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 
 from .connections import get_guard
 from .exceptions import InvalidConfig
-from .guard import Ask, Guard, after
+from .guard import Ask, Guard, after, plain
 from .limiter import OnError, Step
 from .plans import Call, Plan
 from .rates import RateLimitRule, to_rules
@@ -221,7 +221,7 @@ def limits_on(view: Any) -> list[Limited]:
 def request_of(args: tuple[Any, ...]) -> HttpRequest:
     """The request among the arguments of a view or of a method; DRF's has Django's in it."""
     for arg in args[:2]:
-        found = getattr(arg, "_request", arg)
+        found = plain(arg)
         if isinstance(found, HttpRequest):
             return found
     raise TypeError("a view that is limited must be called with a request")

@@ -235,6 +235,12 @@ class Guard:
         return verdict
 
 
+def plain(request: Any) -> HttpRequest | None:
+    """Django's request: DRF signs in with one of its own around it."""
+    found: HttpRequest | None = getattr(request, "_request", request)
+    return found
+
+
 def leave(request: HttpRequest, name: str, verdict: Verdict) -> None:
     """Leave a decision on the request, if it binds more than what is there."""
     told = getattr(request, TOLD_ATTRIBUTE, None)

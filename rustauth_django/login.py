@@ -14,7 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 from .connections import get_guard
-from .guard import REFUSED_ATTRIBUTE, Ask, Guard
+from .guard import REFUSED_ATTRIBUTE, Ask, Guard, plain
 from .limiter import Step
 from .plans import Plan
 from .subjects import MissingAddress, Visitors
@@ -115,12 +115,6 @@ def ask_of(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan
             limits += [(f"{address}|{NAME}", rule) for rule in rules.address]
     # How much an account has left is nobody's business but its owner's.
     return Ask(NAME, tuple(limits), quiet=True) if limits else None
-
-
-def plain(request: Any) -> HttpRequest | None:
-    """Django's request: DRF signs in with one of its own around it."""
-    found: HttpRequest | None = getattr(request, "_request", request)
-    return found
 
 
 def account_key(name: str, visitors: Visitors) -> str:

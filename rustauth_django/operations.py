@@ -94,6 +94,40 @@ class TimeToLive(Operation[int | None]):
     key: str
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class GetMany(Operation[list[str | None]]):
+    """The values at ``keys``, in their order."""
+
+    label = "secondary get"
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PutSession(Operation[int | None]):
+    """Store a session ``only_if`` its key is so, and see to it that its user's index has it.
+
+    The index lives as long as the longest of its sessions. How many tokens it then has;
+    None if the session was not stored. Without a ``key`` the index alone is seen to.
+    """
+
+    label = "session put"
+    index: str
+    token: str
+    ttl_ms: int
+    key: str | None = None
+    value: str = ""
+    only_if: Literal["absent", "present"] = "present"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DropTokens(Operation[int]):
+    """Take ``tokens`` out of the index of a user's sessions. How many were in it?"""
+
+    label = "session drop"
+    index: str
+    tokens: tuple[str, ...]
+
+
 class Page(NamedTuple):
     """Some keys of a scan; ``cursor`` 0 says that it was the last page."""
 

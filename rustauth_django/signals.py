@@ -9,3 +9,5 @@ rate_limit_shadowed = Signal()
 #: The server stopped or began to answer: ``available``, ``location``, ``error`` or None.
 #: Sender: the class ``Limiter``.
 backend_state_changed = Signal()
+#: Sessions of a ``user`` were ended before their time: ``count`` of them. Sender: its class.
+sessions_revoked = Signal()

@@ -14,6 +14,7 @@ from .backends.refusals import LocalRefusals
 from .keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
 from .ratelimit import RateLimitStore
 from .storage import SecondaryStorage
+from .usersessions import UserSessions
 
 
 class RustAuthStores:
@@ -41,6 +42,7 @@ class RustAuthStores:
         self.rate_limit_store = RateLimitStore(
             backend, key_prefix=key_prefix, scan_count=scan_count
         )
+        self.user_sessions = UserSessions(self.secondary_storage.keyspace)
 
     @classmethod
     def from_url(

@@ -9,15 +9,26 @@ PACKAGE = Path(__file__).parent.parent / "rustauth_django"
 
 # Upper lines may import lower ones, and modules of one line the ones before them.
 LAYERS = [
-    ["exceptions", "durations", "grammar", "rates", "operations", "plans", "scripts"],
+    ["exceptions", "durations", "grammar", "rates", "operations", "plans", "scripts", "records"],
     ["algorithms", "backends"],
-    ["keyspace", "storage", "ratelimit", "buckets", "stores"],
+    ["keyspace", "storage", "ratelimit", "buckets", "usersessions", "stores"],
     [
         *("signals", "limiter", "client_ip", "access", "subjects", "paths"),
         *("headers", "responses", "rules", "guard"),
     ],
     ["sections", "conf", "connections"],
-    ["decorators", "middleware", "contrib", "login", "checks", "apps", "__init__", "management"],
+    [
+        "decorators",
+        "middleware",
+        "contrib",
+        "login",
+        "agents",
+        "sessions",
+        "checks",
+        "apps",
+        "__init__",
+        "management",
+    ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 ENGINE = {name for layer in LAYERS[:3] for name in layer}

@@ -10,7 +10,7 @@ from django.test import AsyncClient, Client, override_settings
 
 import rustauth_django
 from rustauth_django import InvalidConfig, RateLimitRule, rate_limit_store, secondary_storage
-from rustauth_django.conf import DEFAULTS, RATE_LIMIT_DEFAULTS, get_settings
+from rustauth_django.conf import DEFAULTS, RATE_LIMIT_DEFAULTS, SESSIONS_DEFAULTS, get_settings
 from rustauth_django.connections import get_stores
 
 from .servers import Server
@@ -131,6 +131,9 @@ def test_nothing_connects_at_start_up() -> None:
             "E005",
             ["socket_timeoutt"],
         ),
+        ({"SESSIONS": {"UPDATE_AGE": -1}}, "E003", ['["SESSIONS"]["UPDATE_AGE"] must be seconds']),
+        ({"SESSIONS": {"UPDATE_AGE": True}}, "E003", ['["SESSIONS"]["UPDATE_AGE"]']),
+        ({"SESSIONS": {"REVOKE_ON_CHANGES": True}}, "E002", ['Did you mean "REVOKE_ON_CHANGE"?']),
         ({"RATE_LIMIT": 5}, "E003", ['RUSTAUTH["RATE_LIMIT"] must be a dictionary']),
     ],
 )
@@ -560,7 +563,9 @@ def test_every_setting_is_known() -> None:
         "CLIENT_OPTIONS",
         "TELEMETRY",
         "RATE_LIMIT",
+        "SESSIONS",
     }
+    assert set(SESSIONS_DEFAULTS) == {"UPDATE_AGE", "REVOKE_ON_CHANGE"}
     assert set(RATE_LIMIT_DEFAULTS) == {
         "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",
         "IPV6_SUBNET", "TRACK_IP", "MISSING_IP", "ALLOW", "DENY", "ON_ERROR",

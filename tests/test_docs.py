@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from django.core.management import load_command_class
 
 import rustauth_django
 from rustauth_django import RateLimitRule, RustAuthStores, signals
-from rustauth_django.conf import DEFAULTS, LOGIN_DEFAULTS, RATE_LIMIT_DEFAULTS
+from rustauth_django.conf import DEFAULTS, LOGIN_DEFAULTS, RATE_LIMIT_DEFAULTS, SESSIONS_DEFAULTS
 from rustauth_django.decorators import rate_limit
 from rustauth_django.operations import Describe, ReadFields
+from rustauth_django.plans import drive
+from rustauth_django.records import SessionRecord
 from rustauth_django.rules import RESET_VIEWS, SIGN_IN_VIEWS
 
 from .servers import BINARIES, Server
@@ -26,7 +29,7 @@ DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
 COMMANDS = [path.stem for path in (ROOT / "rustauth_django/management/commands").glob("rust*.py")]
 
 
-@pytest.mark.parametrize("name", [*DEFAULTS, *RATE_LIMIT_DEFAULTS])
+@pytest.mark.parametrize("name", [*DEFAULTS, *RATE_LIMIT_DEFAULTS, *SESSIONS_DEFAULTS])
 def test_every_setting_has_a_paragraph(name: str) -> None:
     """In docs/settings.md under a heading, and a line in the README."""
     headings = [line for line in DOCS["settings.md"].splitlines() if line.startswith("#")]
@@ -39,7 +42,7 @@ def test_the_readme_has_the_defaults() -> None:
     code = README.partition("## Settings")[2].partition("```python\nRUSTAUTH = ")[2]
     shown = ast.literal_eval(code.partition("```")[0])
     limits = {**RATE_LIMIT_DEFAULTS, "LOGIN": LOGIN_DEFAULTS}
-    assert shown == {**DEFAULTS, "RATE_LIMIT": limits}
+    assert shown == {**DEFAULTS, "RATE_LIMIT": limits, "SESSIONS": SESSIONS_DEFAULTS}
     assert list(shown) == list(DEFAULTS)
 
 
@@ -68,7 +71,7 @@ def test_every_check_is_documented() -> None:
 @pytest.mark.parametrize("name", [name for name in vars(signals) if name[0] != "_"])
 def test_every_signal_is_documented(name: str) -> None:
     """With what it tells."""
-    assert f"`{name}`" in DOCS["rate-limits.md"] or name == "Signal"
+    assert f"`{name}`" in DOCS["rate-limits.md"] + DOCS["sessions.md"] or name == "Signal"
 
 
 def test_every_argument_of_the_decorator_is_documented() -> None:
@@ -110,7 +113,7 @@ def cases(group: str, count: int) -> Iterable[str]:
     return (f"{group}-{number:02}" for number in range(1, count + 1))
 
 
-CONTRACT = {"KEY": 11, "ST": 48, "RL": 48, "PATH": 5, "MW": 35, "IP": 21, "CFG": 12}
+CONTRACT = {"KEY": 11, "ST": 48, "RL": 48, "PATH": 5, "MW": 35, "IP": 21, "CFG": 12, "SESS": 33}
 
 
 def test_every_case_of_the_contract_has_a_test_or_a_reason() -> None:
@@ -167,6 +170,11 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             assert limits.consume("key", RateLimitRule.parse("5/m")).permitted
             assert stores.backend.run(ReadFields(limits.keyspaces[1].physical("key")))
             assert limits.clear() == 2
+            sessions, now = stores.user_sessions, datetime.now(UTC)
+            record = SessionRecord("id", "7", now + timedelta(1), "a" * 32, None, None, now, now)
+            assert drive(sessions.put(record, "absent"), stores.backend.run)
+            assert drive(sessions.of_user("7"), stores.backend.run) == [record]
+            assert drive(sessions.remove("a" * 32), stores.backend.run)
             assert storage.clear() == 0
             assert stores.backend.run(Describe()).version
         with redis.Redis.from_url(url) as client:

@@ -21,7 +21,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterError, MovedError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from ..operations import Bucket, Consume, Operation
+from ..operations import Bucket, Consume, GetMany, Operation, PutSession, Set
 from ..plans import Plan, adrive, drive
 from ..rates import RateLimitDecision
 from .redis import PLANS, Command, CommandBackend, PlanOf, RedisBackend, Steps, text
@@ -125,6 +125,24 @@ def consume_by_key(operation: Consume) -> Steps[tuple[RateLimitDecision, ...]]:
     return tuple(decisions[bucket] for bucket in operation.buckets)
 
 
+def get_by_key(operation: GetMany) -> Steps[list[str | None]]:
+    """Each from its own server."""
+    found: list[str | None] = []
+    for key in operation.keys:
+        found += yield from PLANS[GetMany](GetMany((key,)))
+    return found
+
+
+def put_session_by_key(operation: PutSession) -> Steps[int | None]:
+    """The session first, then the index: each one step on its own server."""
+    if operation.key is not None:
+        put = Set(operation.key, operation.value, operation.ttl_ms, operation.only_if)
+        if not (yield from PLANS[Set](put)):
+            return None
+    count: int | None = yield from PLANS[PutSession](replace(operation, key=None, value=""))
+    return count
+
+
 def leaves_a_trace(part: Iterable[Bucket]) -> bool:
     """Is there something among these buckets that cannot be given back exactly?"""
     return any(bucket.rule.algorithm in LEAVE_A_TRACE for bucket in part)
@@ -138,7 +156,12 @@ class ClusterBackend(CommandBackend):
     the caller's own, on the caller's own loop.
     """
 
-    plans: ClassVar[dict[type[Operation[Any]], PlanOf]] = {**PLANS, Consume: consume_by_key}
+    plans: ClassVar[dict[type[Operation[Any]], PlanOf]] = {
+        **PLANS,
+        Consume: consume_by_key,
+        GetMany: get_by_key,
+        PutSession: put_session_by_key,
+    }
 
     def __init__(
         self,

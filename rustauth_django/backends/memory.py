@@ -7,6 +7,7 @@ process and no other process sees it.
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import astuple
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,12 +19,15 @@ from ..operations import (
     Delete,
     DeleteIfValue,
     Describe,
+    DropTokens,
     Fields,
     Forget,
     Get,
+    GetMany,
     Known,
     Operation,
     Page,
+    PutSession,
     ReadFields,
     Scan,
     ServerInfo,
@@ -33,6 +37,7 @@ from ..operations import (
     Unlink,
 )
 from ..rates import RateLimitDecision
+from ..records import read_index, write_index
 from .base import Backend
 
 T = TypeVar("T")
@@ -117,10 +122,16 @@ class MemoryBackend(Backend):
                 if entry is None or entry.expires_at is None:
                     return None
                 return entry.expires_at - self._clock()
+            case GetMany(keys):
+                return [self._value(key) for key in keys]
+            case PutSession():
+                return self._put_session(operation)
+            case DropTokens(index, dropped):
+                return self._drop_tokens(index, dropped)
             case Scan(prefix):
                 self._sweep()
-                keys = [*self._values, *self._buckets]
-                return Page(0, [key for key in keys if key.startswith(prefix)])
+                found = [*self._values, *self._buckets]
+                return Page(0, [key for key in found if key.startswith(prefix)])
             case Unlink(keys):
                 return sum(self._remove(key) for key in keys)
             case Forget(keys):
@@ -157,6 +168,30 @@ class MemoryBackend(Backend):
             decide(outcome, bucket)
             for outcome, bucket in zip(outcomes, operation.buckets, strict=True)
         )
+
+    def _put_session(self, operation: PutSession) -> int | None:
+        _, token, ttl_ms, key, value, only_if = astuple(operation)
+        if key is not None:
+            if (self._value(key) is not None) != (only_if == "present"):
+                return None
+            self._store(key, value, ttl_ms)
+        entry = self._entry(self._values, operation.index)
+        tokens = read_index(entry and entry.content)
+        expires_at = max((entry and entry.expires_at) or 0, self._clock() + ttl_ms)
+        if token not in tokens:
+            tokens.append(token)
+        self._values[operation.index] = Entry(write_index(tokens), expires_at)
+        return len(tokens)
+
+    def _drop_tokens(self, index: str, dropped: tuple[str, ...]) -> int:
+        entry = self._entry(self._values, index)
+        tokens = read_index(entry and entry.content)
+        left = [token for token in tokens if token not in dropped]
+        if entry and left:
+            self._values[index] = entry._replace(content=write_index(left))
+        else:
+            self._pop(index)
+        return len(tokens) - len(left)
 
     def _fields(self, key: str) -> Fields | None:
         tally = self._entry(self._buckets, key)

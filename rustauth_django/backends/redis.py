@@ -35,12 +35,15 @@ from ..operations import (
     Delete,
     DeleteIfValue,
     Describe,
+    DropTokens,
     Fields,
     Forget,
     Get,
+    GetMany,
     Known,
     Operation,
     Page,
+    PutSession,
     ReadFields,
     Scan,
     ServerInfo,
@@ -61,6 +64,8 @@ Steps: TypeAlias = Plan[Command, T]
 PlanOf: TypeAlias = Callable[[Any], Steps[Any]]
 
 COMPARE_AND_SET = Script.load(__package__, "compare_and_set.lua")
+PUT_SESSION = Script.load(__package__, "sessions.lua", "put_session.lua")
+DROP_TOKENS = Script.load(__package__, "sessions.lua", "drop_tokens.lua")
 DELETE_IF_VALUE = Script.load(__package__, "delete_if_value.lua")
 
 # What a server says while it cannot serve. redis-py has classes for most of it, but
@@ -220,6 +225,28 @@ def _delete_if_value(operation: DeleteIfValue) -> Steps[bool]:
 def _time_to_live(operation: TimeToLive) -> Steps[int | None]:
     left: int = yield ("PTTL", wire(operation.key))
     return None if left < 0 else left
+
+
+@plan_for(GetMany)
+def _get_many(operation: GetMany) -> Steps[list[str | None]]:
+    # What is no text in it is no text of ours.
+    replies = yield ("MGET", *map(wire, operation.keys))
+    return [None if reply is None else text(reply, "replace") for reply in replies]
+
+
+@plan_for(PutSession)
+def _put_session(operation: PutSession) -> Steps[int | None]:
+    keys = [key for key in (operation.key, operation.index) if key is not None]
+    condition = {"absent": "NX", "present": "XX"}[operation.only_if]
+    arguments = (operation.token, operation.ttl_ms, operation.value.encode(), condition)
+    count: int = yield from call(PUT_SESSION, keys, *arguments)
+    return None if count < 0 else count
+
+
+@plan_for(DropTokens)
+def _drop_tokens(operation: DropTokens) -> Steps[int]:
+    dropped: int = yield from call(DROP_TOKENS, [operation.index], *operation.tokens)
+    return dropped
 
 
 @plan_for(Scan)

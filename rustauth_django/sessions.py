@@ -1,0 +1,361 @@
+"""Sessions that can be seen and revoked: ``SESSION_ENGINE = "rustauth_django.sessions"``.
+
+Each session is a record that RustAuth's services can read (SESS-01), with Django's own
+dictionary in it, and in the index of its user's. One GET loads it, one step saves it.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.db import transaction
+from django.http import HttpRequest
+
+from .agents import MAX_AGENT, describe_agent
+from .conf import get_settings
+from .connections import get_guard, get_stores
+from .exceptions import BackendError
+from .guard import plain
+from .operations import Operation
+from .plans import Plan, adrive, drive
+from .records import SessionRecord
+from .signals import sessions_revoked
+from .usersessions import UserSessions, is_token, new_id
+
+T = TypeVar("T")
+Steps = Plan[Operation[Any], T]
+
+logger = logging.getLogger("rustauth_django")
+
+# The id of the session of the request that is being answered: what a change of password
+# leaves alone. It stays when the session gets a new key.
+current_id: ContextVar[str | None] = ContextVar("current_id", default=None)
+
+
+def run(plan: Plan[Operation[Any], T]) -> T:
+    """Drive a plan on the stores of the settings, blocking."""
+    return drive(plan, get_stores().backend.run)
+
+
+async def arun(plan: Plan[Operation[Any], T]) -> T:
+    """Drive a plan on the stores of the settings, awaiting."""
+    return await adrive(plan, get_stores().backend.arun)
+
+
+def user_sessions() -> UserSessions:
+    return get_stores().user_sessions
+
+
+class SessionStore(SessionBase):
+    """Django's session, on the stores of ``settings.RUSTAUTH``; without SQL, without threads.
+
+    ``save`` never brings a revoked session back (QUIRK-03): it raises ``UpdateError``,
+    which Django's middleware answers with a 400. What JSON cannot hold is an error there,
+    too. While the server is away, ``BackendUnavailable`` is raised.
+    """
+
+    def __init__(self, session_key: str | None = None) -> None:
+        self._record: SessionRecord | None = None
+        self._client: tuple[str | None, str | None] | None = None
+        super().__init__(session_key)
+
+    def _validate_session_key(self, key: Any) -> bool:
+        return is_token(key)
+
+    def _get_new_session_key(self) -> str:
+        # Whether it is new is for ``create`` to find out, in the same step.
+        return new_id()
+
+    def seen_from(self, address: str | None, agent: str | None) -> None:
+        """Note from where a user signed in; kept with the next ``save``."""
+        self._client = address, agent and agent[:MAX_AGENT]
+
+    def exists(self, session_key: str) -> bool:
+        return run(user_sessions().find(session_key)) is not None
+
+    async def aexists(self, session_key: str) -> bool:
+        return await arun(user_sessions().find(session_key)) is not None
+
+    def load(self) -> dict[str, Any]:
+        return self._loaded(run(user_sessions().find(self.session_key or "")))
+
+    async def aload(self) -> dict[str, Any]:
+        return self._loaded(await arun(user_sessions().find(self.session_key or "")))
+
+    def _loaded(self, record: SessionRecord | None) -> dict[str, Any]:
+        self._record = record
+        if record is None:
+            self._session_key = None
+            return {}
+        if current_id.get() is None:
+            current_id.set(record.id)
+        data = record.data or {}
+        if self._is_due(record, data):
+            # Whoever comes back stays signed in (SESS-20).
+            self.modified = True
+        return dict(data)
+
+    def _is_due(self, record: SessionRecord, data: dict[str, Any]) -> bool:
+        update_age = get_settings().sessions.update_age
+        if update_age is None or "_session_expiry" in data:
+            return False
+        age = user_sessions().clock() - record.updated_at
+        return age >= timedelta(seconds=update_age)
+
+    def create(self) -> None:
+        while True:
+            self._session_key = self._get_new_session_key()
+            try:
+                self.save(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+
+    async def acreate(self) -> None:
+        while True:
+            self._session_key = self._get_new_session_key()
+            try:
+                await self.asave(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+
+    def save(self, must_create: bool = False) -> None:
+        if self.session_key is None:
+            self.create()
+        else:
+            data = self._get_session(no_load=must_create)  # type: ignore[attr-defined]  # stubs lack it
+            run(self._saving(data, must_create=must_create))
+
+    async def asave(self, must_create: bool = False) -> None:
+        if self.session_key is None:
+            await self.acreate()
+        else:
+            data = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
+            await arun(self._saving(data, must_create=must_create))
+
+    def _saving(self, data: dict[str, Any], *, must_create: bool) -> "Steps[None]":
+        before, record = self._record, self._make_record(data)
+        only_if = "absent" if must_create else "present"
+        if not (yield from user_sessions().put(record, only_if)):  # type: ignore[arg-type]  # it is one of the two
+            raise CreateError if must_create else UpdateError
+        self._record, self._client = record, None
+        if before and before.token == record.token and before.user_id not in ("", record.user_id):
+            yield from user_sessions().leave_index(before.user_id, record.token)
+
+    def _make_record(self, data: dict[str, Any]) -> SessionRecord:
+        now = user_sessions().clock()
+        assert self.session_key is not None
+        before = self._record or SessionRecord(new_id(), "", now, "", None, None, now, now)
+        address, agent = self._client or (before.ip_address, before.user_agent)
+        # What a RustAuth service signed in stays its user's.
+        is_ours = before.data is not None or not before.user_id
+        user_id = data.get(SESSION_KEY, "" if is_ours else before.user_id)
+        return replace(
+            before,
+            user_id=str(user_id),
+            expires_at=self.get_expiry_date(modification=now, expiry=data.get("_session_expiry")),
+            token=self.session_key,
+            ip_address=address,
+            user_agent=agent,
+            created_at=now if self._client else before.created_at,
+            updated_at=now,
+            data=data,
+        )
+
+    def delete(self, session_key: str | None = None) -> None:
+        run(self._deleting(session_key))
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        await arun(self._deleting(session_key))
+
+    def _deleting(self, session_key: str | None) -> "Steps[None]":
+        if session_key in (None, self.session_key):
+            self._record, self._client = None, None
+        yield from user_sessions().remove(session_key or self.session_key or "")
+
+    def cycle_key(self) -> None:
+        data = self._get_session()  # type: ignore[attr-defined]
+        gone = self._is_revoked(run(user_sessions().remove(self.session_key or "")))
+        self._session_cache = {} if gone else data
+        self.create()
+
+    async def acycle_key(self) -> None:
+        data = await self._aget_session()  # type: ignore[attr-defined]
+        gone = self._is_revoked(await arun(user_sessions().remove(self.session_key or "")))
+        self._session_cache = {} if gone else data
+        await self.acreate()
+
+    def _is_revoked(self, removed: bool) -> bool:
+        """Was the session ended since it was read? Then what it held ends here (QUIRK-03)."""
+        gone = self._record is not None and not removed
+        if gone:
+            self._record = None
+        return gone
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Nothing to do; says so, for ``manage.py clearsessions``."""
+        sys.stdout.write("Nothing to clear: the server removes sessions as they expire.\n")
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        cls.clear_expired()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as its user may see it. Times are aware; ``device`` is the agent in words.
+
+    ``id`` names it on pages and in APIs: the token never leaves the server.
+    """
+
+    id: str
+    created_at: datetime
+    last_seen: datetime
+    expires_at: datetime
+    ip_address: str | None = field(repr=False)
+    user_agent: str | None
+    is_current: bool
+
+    @property
+    def device(self) -> str:
+        return describe_agent(self.user_agent)
+
+
+def list_sessions(user: Any, request: HttpRequest | None = None) -> list[SessionInfo]:
+    """The live sessions of a user, oldest first; that of ``request`` is the current one."""
+    return _infos(run(user_sessions().of_user(str(user.pk))), request)
+
+
+async def alist_sessions(user: Any, request: HttpRequest | None = None) -> list[SessionInfo]:
+    return _infos(await arun(user_sessions().of_user(str(user.pk))), request)
+
+
+def revoke_session(user: Any, id: str) -> bool:
+    """End one session of a user's, by its ``id`` or its token. Was there one? (SESS-19)"""
+    return _told(user, run(_revoking_one(str(user.pk), id))) > 0
+
+
+async def arevoke_session(user: Any, id: str) -> bool:
+    return await _atold(user, await arun(_revoking_one(str(user.pk), id))) > 0
+
+
+def revoke_sessions(user: Any) -> int:
+    """End all sessions of a user. How many there were."""
+    return _told(user, run(user_sessions().revoke(str(user.pk))))
+
+
+async def arevoke_sessions(user: Any) -> int:
+    return await _atold(user, await arun(user_sessions().revoke(str(user.pk))))
+
+
+def revoke_other_sessions(request: HttpRequest) -> int:
+    """End all sessions of ``request.user`` but the one of ``request``. How many there were."""
+    user, own = request.user, request.session.session_key
+    return _told(user, run(user_sessions().revoke(str(user.pk), lambda token: token != own)))
+
+
+async def arevoke_other_sessions(request: HttpRequest) -> int:
+    user, own = await request.auser(), request.session.session_key
+    revoking = user_sessions().revoke(str(user.pk), lambda token: token != own)
+    return await _atold(user, await arun(revoking))
+
+
+def _infos(records: Iterable[SessionRecord], request: HttpRequest | None) -> list[SessionInfo]:
+    current = request.session.session_key if request is not None else None
+    return [
+        SessionInfo(
+            id=record.id,
+            created_at=record.created_at,
+            last_seen=record.updated_at,
+            expires_at=record.expires_at,
+            ip_address=record.ip_address,
+            user_agent=record.user_agent,
+            is_current=record.token == current,
+        )
+        for record in records
+    ]
+
+
+def _revoking_one(user_id: str, id: str) -> "Steps[int]":
+    records = yield from user_sessions().of_user(user_id)
+    tokens = [record.token for record in records if id in (record.id, record.token)]
+    return (yield from user_sessions().revoke_tokens(user_id, tokens))
+
+
+def _revoking_all(user_id: str, but: str | None) -> "Steps[int]":
+    if but is None:
+        return (yield from user_sessions().revoke(user_id))
+    records = yield from user_sessions().of_user(user_id)
+    tokens = [record.token for record in records if record.id != but]
+    return (yield from user_sessions().revoke_tokens(user_id, tokens))
+
+
+def _told(user: Any, count: int) -> int:
+    if count:
+        sessions_revoked.send_robust(type(user), user=user, count=count)
+    return count
+
+
+async def _atold(user: Any, count: int) -> int:
+    if count:
+        await sessions_revoked.asend_robust(type(user), user=user, count=count)
+    return count
+
+
+def note_client(*, request: Any, **kwargs: Any) -> None:
+    """A receiver of ``user_logged_in``: from where it was."""
+    request = plain(request)
+    session = getattr(request, "session", None)
+    if request is not None and isinstance(session, SessionStore):
+        visitors = get_guard().options.visitors
+        address = visitors.addresses.resolve(request.META) if visitors.track_ip else None
+        session.seen_from(address, request.headers.get("User-Agent"))
+
+
+def forget_current(**kwargs: Any) -> None:
+    """A receiver of ``request_started``: threads serve one request after the other."""
+    current_id.set(None)
+
+
+def revoke_on_change(*, instance: Any, created: bool, **kwargs: Any) -> None:
+    """A receiver of ``post_save`` of the user model.
+
+    A new password ends all sessions but the one in which it was set; a user who may no longer
+    sign in loses all.
+    """
+    if created or not get_settings().sessions.revoke_on_change:
+        return
+    if not getattr(instance, "is_active", True):
+        _revoke_later(instance, None)
+    # What Django itself goes by: it is None again for a hash that was only brought up to date.
+    elif getattr(instance, "_password", None) is not None:
+        _revoke_later(instance, current_id.get())
+
+
+def revoke_on_delete(*, instance: Any, **kwargs: Any) -> None:
+    """A receiver of ``post_delete`` of the user model."""
+    if get_settings().sessions.revoke_on_change:
+        _revoke_later(instance, None)
+
+
+def _revoke_later(user: Any, but: str | None) -> None:
+    """Once the change is certain. An outage ends no request: Django refuses these sessions."""
+    user_id = str(user.pk)
+
+    def revoke() -> None:
+        try:
+            _told(user, run(_revoking_all(user_id, but)))
+        except BackendError as error:
+            logger.error("Sessions could not be revoked: %s", error.reason)
+
+    transaction.on_commit(revoke)

@@ -1,0 +1,157 @@
+"""Login sessions and the index of each user's: contract SESS, as plans of operations.
+
+Every change of a session is one step on its key, every change of an index one step on
+the index; nothing is read, changed and written back. The record goes before the index
+(QUIRK-30): what is in no index is no session that anybody holds.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+from .keyspace import Keyspace
+from .operations import DropTokens, Get, GetMany, Operation, PutSession, Scan, Set, Take, Unlink
+from .plans import Plan
+from .records import SessionRecord, read_index
+
+Steps: TypeAlias = Plan[Operation[Any], Any]
+
+MAX_TOKEN = 256
+# An index of as many tokens is looked through for those that are gone; then of twice as many.
+LOOK_THROUGH = 32
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def is_token(text: Any) -> bool:
+    """Could this be the token of a session? One with a colon is the name of an index (QUIRK-17)."""
+    return (
+        isinstance(text, str)
+        and 8 <= len(text) <= MAX_TOKEN
+        and text.isascii()
+        and text.isprintable()
+        and ":" not in text
+    )
+
+
+class UserSessions:
+    """The sessions under ``{key_prefix}secondary:session:``.
+
+    Its methods are plans, for either face to drive. ``clock`` returns aware times.
+    """
+
+    def __init__(self, keyspace: Keyspace, clock: Callable[[], datetime] = utc_now) -> None:
+        self._keyspace = keyspace
+        self.clock = clock
+
+    def find(self, token: str) -> "Plan[Operation[Any], SessionRecord | None]":
+        """The live session of a token (SESS-08); a corrupt one is none (QUIRK-04)."""
+        if not is_token(token):
+            return None
+        return self._read(token, (yield Get(self._key(token))))
+
+    def put(
+        self, record: SessionRecord, only_if: Literal["absent", "present"]
+    ) -> Plan[Operation[Any], bool]:
+        """Store a session if there is none yet, or if it is still there (QUIRK-03)."""
+        left = (record.expires_at - self.clock()) // timedelta(milliseconds=1)
+        # What has expired is kept for a moment, and is no session even then.
+        ttl_ms, key, value = max(1, left), self._key(record.token), record.to_json()
+        if not record.user_id:
+            stored: bool = yield Set(key, value, ttl_ms, only_if)
+            return stored
+        index = self._index(record.user_id)
+        count = yield PutSession(index, record.token, ttl_ms, key, value, only_if)
+        if count is None:
+            return False
+        if count >= LOOK_THROUGH and not count & (count - 1):
+            yield from self.of_user(record.user_id)
+        return True
+
+    def remove(self, token: str) -> Plan[Operation[Any], bool]:
+        """End a session. Was there one?"""
+        if not is_token(token):
+            return False
+        text = yield Take(self._key(token))
+        record = None if text is None else parse(text)
+        if record is not None and record.user_id:
+            yield DropTokens(self._index(record.user_id), (token,))
+        return text is not None
+
+    def of_user(self, user_id: str) -> Plan[Operation[Any], list[SessionRecord]]:
+        """A user's live sessions, in the order in which they began (SESS-14, SESS-26).
+
+        Tokens whose session is gone or corrupt fall out of the index.
+        """
+        index = self._index(user_id)
+        tokens = [token for token in read_index((yield Get(index))) if is_token(token)]
+        if not tokens:
+            return []
+        texts = yield GetMany(tuple(map(self._key, tokens)))
+        found = list(zip(tokens, texts, strict=True))
+        if gone := [token for token, text in found if text is None or parse(text) is None]:
+            yield from self.revoke_tokens(user_id, gone)
+        records = (self._read(token, text) for token, text in found)
+        return [record for record in records if record and record.user_id == user_id]
+
+    def revoke(
+        self, user_id: str, is_meant: Callable[[str], bool] = lambda token: True
+    ) -> Plan[Operation[Any], int]:
+        """End those of a user's sessions whose token ``is_meant``. How many there were.
+
+        Those that begin while this runs are not among them, and stay in the index.
+        """
+        index = self._index(user_id)
+        tokens = [token for token in read_index((yield Get(index))) if is_meant(token)]
+        return (yield from self.revoke_tokens(user_id, tokens))
+
+    def revoke_tokens(self, user_id: str, tokens: Iterable[str]) -> Plan[Operation[Any], int]:
+        """End these sessions of a user. How many there were."""
+        meant = tuple(tokens)
+        if not meant:
+            return 0
+        ended: int = 0
+        if keys := tuple(self._key(token) for token in meant if is_token(token)):
+            ended = yield Unlink(keys)
+        yield DropTokens(self._index(user_id), meant)
+        return ended
+
+    def first_page(self) -> Scan:
+        """Where a walk over all sessions and indexes starts."""
+        return replace(self._keyspace.first_page(), prefix=self._key(""))
+
+    def is_index(self, physical: str) -> bool:
+        """Is this key of such a walk an index, and no session?"""
+        return physical.startswith(self._index(""))
+
+    def leave_index(self, user_id: str, token: str) -> Plan[Operation[Any], None]:
+        """A session that goes on, but no longer as this user's."""
+        yield DropTokens(self._index(user_id), (token,))
+
+    def _read(self, token: str, text: str | None) -> SessionRecord | None:
+        record = None if text is None else parse(text)
+        is_live = record and record.token == token and record.expires_at > self.clock()
+        return record if is_live else None
+
+    def _key(self, token: str) -> str:
+        return self._keyspace.physical(f"session:{token}")
+
+    def _index(self, user_id: str) -> str:
+        return self._keyspace.physical(f"session:user:{user_id}")
+
+
+def parse(text: str) -> SessionRecord | None:
+    """A record, or None if it is corrupt."""
+    try:
+        return SessionRecord.from_json(text)
+    except ValueError:
+        return None
+
+
+def new_id() -> str:
+    """Thirty-two characters that nobody guesses."""
+    return secrets.token_hex(16)

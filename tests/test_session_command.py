@@ -1,0 +1,103 @@
+"""``rustauth_sessions``: who is signed in, and how an operator ends it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from rustauth_django import RustAuthStores
+from rustauth_django.plans import drive
+
+from .servers import Server
+from .test_sessions import FIREFOX, record_of
+
+
+@pytest.fixture
+def site(one_server: Server, prefix: str, db: None) -> Iterator[RustAuthStores]:
+    """Two sessions of user 7, one of user 8, one of a visitor, and something else."""
+    settings = {"URL": one_server.url, "KEY_PREFIX": prefix, "SCAN_COUNT": 1000}
+    with (
+        override_settings(RUSTAUTH=settings),
+        RustAuthStores.from_url(one_server.url, key_prefix=prefix) as stores,
+    ):
+        stores.secondary_storage.set("magic-link:x", "1", 60)
+        for token, user_id in (("a" * 32, "7"), ("b" * 32, "7"), ("c" * 32, "8"), ("d" * 32, "")):
+            put = stores.user_sessions.put(record_of(token, user_id), "absent")
+            assert drive(put, stores.backend.run)
+        yield stores
+
+
+def run(*args: str) -> str:
+    out = StringIO()
+    call_command("rustauth_sessions", *args, stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+def test_a_user_s_sessions_are_listed(site: RustAuthStores) -> None:
+    """A line each, or JSON; and no token."""
+    lines = [line.split("\t") for line in run("list", "--user", "7").splitlines()]
+    assert [line[1] for line in lines] == ["7", "7"]
+    assert all(len(line) == 6 for line in lines)
+    found = json.loads(run("list", "--user", "7", "--format", "json"))
+    assert list(found[0]) == ["id", "user", "created_at", "last_seen", "ip_address", "device"]
+    assert "a" * 32 not in run("list", "--user", "7")
+    assert run("list", "--user", "nobody") == ""
+
+
+def test_everybody_s_sessions_are_listed(site: RustAuthStores) -> None:
+    """As they are found, without those of visitors."""
+    found = json.loads(run("list", "--all", "--format", "json"))
+    assert sorted(one["user"] for one in found) == ["7", "7", "8"]
+
+
+def test_a_user_s_sessions_are_revoked(site: RustAuthStores) -> None:
+    """And nobody else's; it says how many there were."""
+    assert run("revoke", "--user", "7") == "Revoked 2 sessions of user 7.\n"
+    assert run("revoke", "--user", "7") == "Revoked 0 sessions of user 7.\n"
+    assert run("revoke", "--user", "8") == "Revoked 1 session of user 8.\n"
+    assert sorted(site.secondary_storage.list_keys()) == ["magic-link:x", f"session:{'d' * 32}"]
+
+
+def test_everybody_is_signed_out(site: RustAuthStores) -> None:
+    """Visitors as well; whatever else is stored stays."""
+    assert run("revoke", "--all") == "Revoked 4 sessions of everybody.\n"
+    assert site.secondary_storage.list_keys() == ["magic-link:x"]
+
+
+def test_a_known_user_is_told_of(site: RustAuthStores) -> None:
+    """Receivers of sessions_revoked have the user."""
+    user = User.objects.create_user("ada")
+    put = site.user_sessions.put(record_of("e" * 32, str(user.pk)), "absent")
+    assert drive(put, site.backend.run)
+    assert run("revoke", "--user", str(user.pk)).startswith("Revoked 1 session")
+
+
+def test_wrong_arguments_are_one_line(site: RustAuthStores) -> None:
+    """What to do, and to whom."""
+    for args in (["list"], ["revoke"], ["list", "--user", "7", "--all"], ["end", "--all"]):
+        with pytest.raises(CommandError):
+            run(*args)
+
+
+def test_a_dead_server_is_one_line(dead_url: str) -> None:
+    """As of every command."""
+    with override_settings(RUSTAUTH={"URL": dead_url}):
+        for action in ("list", "revoke"):
+            with pytest.raises(CommandError, match="redis://127.0.0.1:1/0: "):
+                run(action, "--all")
+
+
+def test_odd_agents_move_no_cursor(site: RustAuthStores, one_server: Server) -> None:
+    """What a client calls itself is its own invention."""
+    record: Any = record_of("f" * 32, "9")
+    for agent in ("\x1b[2Jx\ny", FIREFOX):
+        put = site.user_sessions.put(replace(record, user_agent=agent), "absent")
+        drive(put, site.backend.run)
+        assert "\x1b" not in run("list", "--user", "9")
+        assert len(run("list", "--user", "9").splitlines()) == 1
