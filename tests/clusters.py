@@ -23,7 +23,7 @@ class Cluster:
     @property
     def url(self) -> str:
         """One of the servers: it tells the others."""
-        return self.servers[0].url
+        return self.servers[0].plain_url
 
     def start(self) -> Self:
         try:

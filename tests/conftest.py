@@ -13,7 +13,7 @@ from rustauth_django import RustAuthStores
 from rustauth_django.backends.memory import MemoryBackend
 
 from .faces import Face
-from .servers import BINARIES, Server
+from .servers import BINARIES, PATIENT, Server
 from .site import Site
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and with it all that it
@@ -83,7 +83,8 @@ def backend_url(backend_name: str, servers: dict[str, Server]) -> str:
 @pytest.fixture
 def stores(backend_url: str, prefix: str) -> Iterator[RustAuthStores]:
     """Stores on each backend."""
-    with RustAuthStores.from_url(backend_url, key_prefix=prefix) as stores:
+    options = {} if backend_url == "memory://" else PATIENT
+    with RustAuthStores.from_url(backend_url, key_prefix=prefix, client_options=options) as stores:
         yield stores
 
 
@@ -102,7 +103,7 @@ def limits(stores: RustAuthStores, runner: asyncio.Runner | None) -> Face:
 @pytest.fixture
 def server_stores(server: Server, prefix: str) -> Iterator[RustAuthStores]:
     """Stores on each server, for what memory has no part in."""
-    with RustAuthStores.from_url(server.url, key_prefix=prefix) as stores:
+    with RustAuthStores.from_url(server.url, key_prefix=prefix, client_options=PATIENT) as stores:
         yield stores
 
 

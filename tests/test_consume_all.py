@@ -11,13 +11,12 @@ from rustauth_django import InvalidConfig, RateLimitRule, RustAuthStores
 from rustauth_django.rates import ALGORITHM_NAMES
 
 from .faces import Face
-from .servers import Server
+from .servers import PATIENT, Server
 
 T = 1_700_000_000_000
 MINUTE = RateLimitRule.parse("3/m")
 HOUR = RateLimitRule.parse("5/h")
 RUSTAUTH = RateLimitRule(10, 4)
-PATIENT = {"socket_timeout": 30, "timeout": 30}
 
 
 def test_nothing_is_spent_if_one_refuses(limits: Face) -> None:

@@ -76,7 +76,7 @@ def mortal() -> Iterator[Server]:
 
 @pytest.fixture
 def asked(mortal: Server, runner: asyncio.Runner | None) -> Iterator[Asked]:
-    asked = Asked(mortal.url, "local", runner)
+    asked = Asked(mortal.plain_url, "local", runner)
     yield asked
     asked.close()
 

@@ -28,7 +28,7 @@ from rustauth_django.signals import sessions_revoked
 
 from .faces import Face
 from .people import PASSWORD, person
-from .servers import Server
+from .servers import PATIENT, Server
 from .site import PeerClient, Site
 
 ENGINE = {"SESSION_ENGINE": "rustauth_django.sessions"}
@@ -513,9 +513,6 @@ def record_of(token: str, user_id: str = "7") -> SessionRecord:
     return SessionRecord(
         f"id-{token[0]}", user_id, now + timedelta(hours=1), token, None, None, now, now, {}
     )
-
-
-PATIENT = {"socket_timeout": 30, "socket_connect_timeout": 30, "timeout": 60}
 
 
 def test_a_thousand_sign_ins_at_once_are_all_in_the_index(server: Server, prefix: str) -> None:
