@@ -30,6 +30,7 @@ from .rates import RateLimitRule, to_rules
 from .rules import RuleEntry, RuleSet, Selector, SelectorKind
 from .sections import Problem, Section, Wrong, did_you_mean, either, quote
 from .subjects import MissingIP, Visitors
+from .tokens import PURPOSE
 
 DEFAULTS: dict[str, Any] = {
     "URL": None,
@@ -39,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "SCAN_COUNT": DEFAULT_SCAN_COUNT,
     "CLIENT_OPTIONS": {},
     "TELEMETRY": False,
+    "PLAIN_TOKENS": [],
     "RATE_LIMIT": {},
     "SESSIONS": {},
 }
@@ -102,6 +104,7 @@ class Settings:
     scan_count: int
     client_options: dict[str, Any] = field(repr=False)
     telemetry: bool
+    plain_tokens: frozenset[str]
     local_refusals: float
     rate_limit: GuardOptions
     sessions: SessionOptions
@@ -140,6 +143,16 @@ def user_model() -> str:
     return str(settings.AUTH_USER_MODEL)
 
 
+def password_reset_timeout() -> int:
+    """``settings.PASSWORD_RESET_TIMEOUT``, in seconds."""
+    return int(settings.PASSWORD_RESET_TIMEOUT)
+
+
+def login_redirect_url() -> str:
+    """``settings.LOGIN_REDIRECT_URL``: a path or the name of a view."""
+    return str(settings.LOGIN_REDIRECT_URL)
+
+
 def read() -> tuple[Settings, list[Problem]]:
     """The settings and what is wrong with them; in place of each wrong one, its default."""
     problems: list[Problem] = []
@@ -171,6 +184,7 @@ def _read_top(top: Section) -> Settings:
         scan_count=top.get("SCAN_COUNT", "an int from 1 to 4294967295", _is_int(1, 2**32 - 1)),
         client_options=options,
         telemetry=top.get("TELEMETRY", "True or False", _is_bool),
+        plain_tokens=frozenset(top.each("PLAIN_TOKENS", "a list of purposes", _read_purpose)),
         local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", _is_short),
         rate_limit=_read_rate_limit(limits),
         sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
@@ -186,6 +200,13 @@ def _read_sessions(section: Section) -> SessionOptions:
         revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool)
         and settings.SESSION_ENGINE == SESSION_ENGINE,
     )
+
+
+def _read_purpose(value: Any) -> str:
+    if not isinstance(value, str) or not PURPOSE.fullmatch(value):
+        hint = 'Like "reset-password": 1 to 64 letters, digits, "-", "_" or ".".'
+        raise Wrong(f"must be a purpose, not {value!r}", hint)
+    return value
 
 
 def _read_rate_limit(section: Section) -> GuardOptions:

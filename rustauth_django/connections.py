@@ -24,6 +24,7 @@ from .conf import Settings, get_settings
 from .exceptions import InvalidConfig
 from .guard import Guard
 from .stores import RustAuthStores
+from .tokens import VerificationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Wiring:
     """The stores and the guard that belong to one version of the settings."""
 
     stores: RustAuthStores
+    verifications: VerificationStore
     guard: Guard
 
 
@@ -45,6 +47,11 @@ _lock = Lock()
 def get_stores() -> RustAuthStores:
     """The stores that the settings describe; made on first use, without connecting."""
     return _wiring().stores
+
+
+def get_verification_store() -> VerificationStore:
+    """The one-time tokens on these stores."""
+    return _wiring().verifications
 
 
 def get_guard() -> Guard:
@@ -104,7 +111,13 @@ def wire(settings: Settings, backend: Backend) -> Wiring:
         scan_count=settings.scan_count,
         local_refusals=settings.local_refusals,
     )
-    return Wiring(stores, Guard(settings.rate_limit, stores, observe=observe))
+    verifications = VerificationStore(
+        stores.backend,
+        secret=settings.rate_limit.visitors.secret,
+        key_prefix=settings.key_prefix,
+        plain=settings.plain_tokens,
+    )
+    return Wiring(stores, verifications, Guard(settings.rate_limit, stores, observe=observe))
 
 
 def open_settings(settings: Settings) -> Backend:

@@ -1,41 +1,113 @@
-"""RustAuth's records as JSON: compact, in snake_case, with times as RFC 3339 in UTC."""
+"""What is stored as JSON, byte for byte as RustAuth writes it (PORT-06).
+
+Compact, in the order of the fields, UTF-8 as it is; points in time in RFC 3339 and UTC,
+without trailing zeros. Who reads is lenient: fields that are not known are passed over,
+and what cannot be read is nothing.
+"""
 
 import json
+import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-
-def to_rfc3339(time: datetime) -> str:
-    """A time as RustAuth writes it: UTC, ``Z``, no trailing zeros."""
-    text = time.astimezone(UTC).isoformat().removesuffix("+00:00")
-    return (text.rstrip("0") if "." in text else text) + "Z"
-
-
-def from_rfc3339(text: Any) -> datetime:
-    """A time of up to nine digits below the second. Raises ``ValueError`` for what is none."""
-    if not isinstance(text, str) or text[10:11] != "T":
-        raise ValueError("not a time in RFC 3339")
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("not a time in RFC 3339")
-    return time if time.tzinfo is UTC else time.astimezone(UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
-def dump(record: dict[str, Any]) -> str:
-    """Compact JSON as serde writes it. Raises ``TypeError`` for what JSON cannot hold."""
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def write_time(moment: datetime) -> str:
+    """A point in time as it is stored: ``2026-06-05T12:34:56.5Z``."""
+    text = moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return text.removesuffix("+00:00").rstrip("0").rstrip(".") + "Z"
+
+
+def read_time(text: Any) -> datetime:
+    """A stored point in time, in UTC, down to microseconds. Raises ``ValueError``."""
+    if not isinstance(text, str) or not TIME.fullmatch(text):
+        raise ValueError("not an RFC 3339 timestamp")
+    try:
+        time = datetime.fromisoformat(text.upper())
+        return time if time.tzinfo is UTC else time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("before the first year or after the last") from None
+
+
+def moment(epoch_ms: int) -> datetime:
+    """Epoch milliseconds as a point in time. Raises ``OverflowError`` after the year 9999."""
+    return EPOCH + timedelta(milliseconds=epoch_ms)
+
+
+def dump(fields: dict[str, Any]) -> str:
+    """A record as it is stored. Raises ``TypeError`` or ``ValueError`` if JSON cannot hold it."""
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def load(text: str) -> dict[str, Any]:
-    """A JSON object. Raises ``ValueError`` for anything else."""
+    """The fields of a stored record. Raises ``ValueError`` if it is none."""
     try:
-        found = json.loads(text)
+        fields = json.loads(text)
     except RecursionError:
-        raise ValueError("nested too deep") from None
-    if not isinstance(found, dict):
-        raise ValueError("not an object")  # of the text, not of the argument
-    return found
+        raise ValueError("nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise ValueError("not a JSON object")
+    return fields
+
+
+def read_text(text: Any) -> str:
+    """A field that is text, and that UTF-8 can hold. Raises ``ValueError``."""
+    if not isinstance(text, str):
+        raise ValueError("not text")
+    text.encode()
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A one-time token, as it is stored (VER-01).
+
+    ``value`` is what it was made with, ``identifier`` the name under which it is stored, as
+    a rule a hash (VER-02); points in time are in UTC.
+    """
+
+    id: str
+    identifier: str = field(repr=False)
+    value: str = field(repr=False)
+    expires_at: datetime
+    created_at: datetime
+    updated_at: datetime
+
+    def to_json(self) -> str:
+        return dump(
+            {
+                "id": self.id,
+                "identifier": self.identifier,
+                "value": self.value,
+                "expires_at": write_time(self.expires_at),
+                "created_at": write_time(self.created_at),
+                "updated_at": write_time(self.updated_at),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | None) -> "Verification | None":
+        """A stored record; None if there is none, or none that can be read."""
+        if text is None:
+            return None
+        try:
+            fields = load(text)
+            return cls(
+                id=read_text(fields["id"]),
+                identifier=read_text(fields["identifier"]),
+                value=read_text(fields["value"]),
+                expires_at=read_time(fields["expires_at"]),
+                created_at=read_time(fields["created_at"]),
+                updated_at=read_time(fields["updated_at"]),
+            )
+        except (KeyError, ValueError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +129,16 @@ class SessionRecord:
     data: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_json(self) -> str:
-        """The record as it is stored. Raises ``TypeError`` or ``ValueError`` if JSON cannot."""
+        """Raises ``TypeError`` or ``ValueError`` if JSON cannot hold the data."""
         record: dict[str, Any] = {
             "id": self.id,
             "user_id": self.user_id,
-            "expires_at": to_rfc3339(self.expires_at),
+            "expires_at": write_time(self.expires_at),
             "token": self.token,
             "ip_address": self.ip_address,
             "user_agent": self.user_agent,
-            "created_at": to_rfc3339(self.created_at),
-            "updated_at": to_rfc3339(self.updated_at),
+            "created_at": write_time(self.created_at),
+            "updated_at": write_time(self.updated_at),
         }
         if self.data is not None:
             record["data"] = self.data
@@ -78,27 +150,20 @@ class SessionRecord:
         found = load(text)
         data = found.get("data")
         return cls(
-            id=_text(found, "id"),
-            user_id=_text(found, "user_id"),
-            expires_at=from_rfc3339(found.get("expires_at")),
-            token=_text(found, "token"),
-            ip_address=_optional_text(found, "ip_address"),
-            user_agent=_optional_text(found, "user_agent"),
-            created_at=from_rfc3339(found.get("created_at")),
-            updated_at=from_rfc3339(found.get("updated_at")),
+            id=read_text(found.get("id")),
+            user_id=read_text(found.get("user_id")),
+            expires_at=read_time(found.get("expires_at")),
+            token=read_text(found.get("token")),
+            ip_address=_optional(found.get("ip_address")),
+            user_agent=_optional(found.get("user_agent")),
+            created_at=read_time(found.get("created_at")),
+            updated_at=read_time(found.get("updated_at")),
             data=data if isinstance(data, dict) else None,
         )
 
 
-def _text(record: dict[str, Any], name: str) -> str:
-    value = record.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is not text")  # of the record, not of an argument
-    return value
-
-
-def _optional_text(record: dict[str, Any], name: str) -> str | None:
-    return None if record.get(name) is None else _text(record, name)
+def _optional(text: Any) -> str | None:
+    return None if text is None else read_text(text)
 
 
 def read_index(text: str | None) -> list[str]:

@@ -52,6 +52,7 @@ SIGN_IN_VIEWS = frozenset(
         "login",
         "password_change",
         "password_reset_confirm",
+        "magic_link",
         "account_login",
         "account_signup",
         "account_change_password",
@@ -68,6 +69,7 @@ SIGN_IN_VIEWS = frozenset(
 RESET_VIEWS = frozenset(
     {
         "password_reset",
+        "send_magic_link",
         "admin_password_reset",
         "account_reset_password",
         "account_request_login_code",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rustauth_django
 from rustauth_django import RateLimitStore, RustAuthStores, SecondaryStorage
+from rustauth_django.tokens import VerificationStore
 
 
 def test_public_names() -> None:
@@ -30,7 +31,7 @@ def test_public_names() -> None:
 
 def test_every_method_has_an_async_twin() -> None:
     """Of the same parameters, under the same name with an a."""
-    for store in (SecondaryStorage, RateLimitStore):
+    for store in (SecondaryStorage, RateLimitStore, VerificationStore):
         methods = {
             name: method
             for name, method in inspect.getmembers(store, inspect.isfunction)

@@ -11,23 +11,15 @@ PACKAGE = Path(__file__).parent.parent / "rustauth_django"
 LAYERS = [
     ["exceptions", "durations", "grammar", "rates", "operations", "plans", "scripts", "records"],
     ["algorithms", "backends"],
-    ["keyspace", "storage", "ratelimit", "buckets", "usersessions", "stores"],
+    ["keyspace", "storage", "ratelimit", "buckets", "usersessions", "tokens", "stores"],
     [
         *("signals", "limiter", "client_ip", "access", "subjects", "paths"),
         *("headers", "responses", "rules", "guard"),
     ],
     ["sections", "conf", "connections"],
     [
-        "decorators",
-        "middleware",
-        "contrib",
-        "login",
-        "agents",
-        "sessions",
-        "checks",
-        "apps",
-        "__init__",
-        "management",
+        *("verification", "decorators", "middleware", "contrib", "login", "agents", "sessions"),
+        *("checks", "apps", "__init__", "management"),
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]

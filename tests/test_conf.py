@@ -117,6 +117,8 @@ def test_nothing_connects_at_start_up() -> None:
         ({"CACHE": "default", "CLUSTER": True}, "E004", ['RUSTAUTH["CLUSTER"]', "not a cache"]),
         ({"CLUSTER": "yes"}, "E003", ['RUSTAUTH["CLUSTER"] must be True or False']),
         ({"TELEMETRY": 1}, "E003", ['RUSTAUTH["TELEMETRY"] must be True or False']),
+        ({"PLAIN_TOKENS": "p"}, "E003", ['RUSTAUTH["PLAIN_TOKENS"] must be a list of purposes']),
+        ({"PLAIN_TOKENS": ["p", "a:b"]}, "E003", ['["PLAIN_TOKENS"][1] must be a purpose']),
         ({"CACHE": "default", "CLIENT_OPTIONS": {"a": 1}}, "E004", ['RUSTAUTH["CLIENT_OPTIONS"]']),
         ({"KEY_PREFIX": ""}, "E003", ['RUSTAUTH["KEY_PREFIX"] must be text', "not ''"]),
         ({"KEY_PREFIX": None}, "E003", ['RUSTAUTH["KEY_PREFIX"]']),
@@ -562,6 +564,7 @@ def test_every_setting_is_known() -> None:
         "SCAN_COUNT",
         "CLIENT_OPTIONS",
         "TELEMETRY",
+        "PLAIN_TOKENS",
         "RATE_LIMIT",
         "SESSIONS",
     }

@@ -13,7 +13,7 @@ import redis
 from django.core.management import load_command_class
 
 import rustauth_django
-from rustauth_django import RateLimitRule, RustAuthStores, signals
+from rustauth_django import RateLimitRule, RustAuthStores, signals, verification
 from rustauth_django.conf import DEFAULTS, LOGIN_DEFAULTS, RATE_LIMIT_DEFAULTS, SESSIONS_DEFAULTS
 from rustauth_django.decorators import rate_limit
 from rustauth_django.operations import Describe, ReadFields
@@ -88,6 +88,8 @@ def test_every_public_name_is_documented() -> None:
         assert re.search(rf"\b{name}\b", everything), name
     for name in ("rate_limit_exempt", "RateLimitMiddleware", "request.rate_limit", *LOGIN_DEFAULTS):
         assert name in everything
+    for name in verification.__all__:
+        assert f"`{name.removeprefix('a')}" in DOCS["tokens.md"]
     for name in SIGN_IN_VIEWS | RESET_VIEWS:
         assert f"`{name}`" in DOCS["rate-limits.md"]
 
@@ -113,7 +115,17 @@ def cases(group: str, count: int) -> Iterable[str]:
     return (f"{group}-{number:02}" for number in range(1, count + 1))
 
 
-CONTRACT = {"KEY": 11, "ST": 48, "RL": 48, "PATH": 5, "MW": 35, "IP": 21, "CFG": 12, "SESS": 33}
+CONTRACT = {
+    "KEY": 11,
+    "ST": 48,
+    "RL": 48,
+    "PATH": 5,
+    "MW": 35,
+    "IP": 21,
+    "CFG": 12,
+    "SESS": 33,
+    "VER": 15,
+}
 
 
 def test_every_case_of_the_contract_has_a_test_or_a_reason() -> None:

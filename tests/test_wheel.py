@@ -31,6 +31,7 @@ def test_the_wheel_is_complete(tmp_path: Path) -> None:
         "algorithms/consume.lua",
         "backends/compare_and_set.lua",
         "templates/rustauth_django/429.html",
+        "templates/rustauth_django/link_email.txt",
         "locale/de/LC_MESSAGES/django.mo",
         "py.typed",
     ):

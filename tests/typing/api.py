@@ -12,6 +12,7 @@ from rustauth_django import (
     RustAuthStores,
     rate_limit_store,
     secondary_storage,
+    verification,
 )
 from rustauth_django.backends.memory import MemoryBackend
 from rustauth_django.decorators import rate_limit, rate_limit_exempt
@@ -33,6 +34,8 @@ def sync() -> None:
     assert_type(RateLimitRule.parse("5/m"), RateLimitRule)
     several = [("address", RateLimitRule.parse("5/m")), ("account", RateLimitRule(10, 3))]
     assert_type(rate_limit_store.consume_all(several, cost=2), RateLimitDecision)
+    assert_type(verification.create("p", ttl=timedelta(hours=1)), str)
+    assert_type(verification.consume("p", "token"), verification.Verification | None)
     RateLimitRule(10, 3, "bucket")  # type: ignore[arg-type]
     with RustAuthStores.from_url("memory://") as stores:
         assert_type(stores, RustAuthStores)

@@ -6,7 +6,7 @@ from ...agents import describe_agent
 from ...keyspace import pages
 from ...operations import GetMany, Unlink
 from ...plans import drive
-from ...records import SessionRecord, to_rfc3339
+from ...records import SessionRecord, write_time
 from ...sessions import revoke_sessions
 from ...usersessions import parse
 from ..base import StoresCommand, whole_steps
@@ -78,8 +78,8 @@ def as_json(record: SessionRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "user": record.user_id,
-        "created_at": to_rfc3339(record.created_at),
-        "last_seen": to_rfc3339(record.updated_at),
+        "created_at": write_time(record.created_at),
+        "last_seen": write_time(record.updated_at),
         "ip_address": record.ip_address,
         "device": describe_agent(record.user_agent),
     }
