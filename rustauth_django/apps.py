@@ -8,7 +8,6 @@ from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
 from .checks import check_deployment, check_settings, check_urls
-from .conf import user_model
 from .connections import get_stores
 from .login import count_failure, forgive
 from .ratelimit import RateLimitStore
@@ -26,8 +25,8 @@ class RustAuthConfig(AppConfig):
         user_logged_in.connect(forgive, dispatch_uid="rustauth_django.login")
         user_logged_in.connect(note_client, dispatch_uid="rustauth_django.sessions")
         request_started.connect(forget_current, dispatch_uid="rustauth_django.sessions")
-        post_save.connect(revoke_on_change, user_model(), dispatch_uid="rustauth_django.sessions")
-        post_delete.connect(revoke_on_delete, user_model(), dispatch_uid="rustauth_django.sessions")
+        post_save.connect(revoke_on_change, dispatch_uid="rustauth_django.sessions")
+        post_delete.connect(revoke_on_delete, dispatch_uid="rustauth_django.sessions")
         checks.register(check_settings)
         checks.register(check_urls, checks.Tags.urls)
         checks.register(check_deployment, checks.Tags.security, deploy=True)

@@ -70,7 +70,6 @@ LOGIN_DEFAULTS: dict[str, Any] = {
     "ADDRESS": "20/15m",
 }
 SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
-SESSION_ENGINE = "rustauth_django.sessions"
 # A rule is "window" and "max", with options or without, or a rate as text.
 RULE_OPTIONS = ("algorithm", "burst", "escalate", "hybrid")
 COUNTS = ("window", "max", *RULE_OPTIONS)
@@ -129,7 +128,7 @@ def get_settings() -> Settings:
 def forget_settings(*, setting: str, **kwargs: Any) -> None:
     """Read anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY", "SESSION_ENGINE"):
+    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY"):
         _current = None
 
 
@@ -138,9 +137,9 @@ def middleware_paths() -> list[str]:
     return list(settings.MIDDLEWARE)
 
 
-def user_model() -> str:
-    """``settings.AUTH_USER_MODEL``, for signals of a model that is not loaded yet."""
-    return str(settings.AUTH_USER_MODEL)
+def session_engine() -> str:
+    """``settings.SESSION_ENGINE``, a module's path."""
+    return str(settings.SESSION_ENGINE)
 
 
 def password_reset_timeout() -> int:
@@ -197,8 +196,7 @@ def _read_sessions(section: Section) -> SessionOptions:
         update_age=section.get(
             "UPDATE_AGE", "seconds or None", lambda value: value is None or is_age(value)
         ),
-        revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool)
-        and settings.SESSION_ENGINE == SESSION_ENGINE,
+        revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool),
     )
 
 

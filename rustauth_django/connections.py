@@ -88,7 +88,7 @@ def use(backend: Backend) -> Iterator[RustAuthStores]:
 def forget_connections(*, setting: str, **kwargs: Any) -> None:
     """Build anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "CACHES", "DEBUG", "SECRET_KEY", "SESSION_ENGINE"):
+    if setting in ("RUSTAUTH", "CACHES", "DEBUG", "SECRET_KEY"):
         with _lock:
             wiring, _current = _current, None
         if wiring:

@@ -106,8 +106,9 @@ class GetMany(Operation[list[str | None]]):
 class PutSession(Operation[int | None]):
     """Store a session ``only_if`` its key is so, and see to it that its user's index has it.
 
-    The index lives as long as the longest of its sessions. How many tokens it then has;
-    None if the session was not stored. Without a ``key`` the index alone is seen to.
+    The index lives at least as long as the longest of its sessions. How many tokens it then
+    has, or 0 if it had this one; None if the session was not stored. Without a ``key`` the
+    index alone is seen to.
     """
 
     label = "session put"

@@ -42,7 +42,12 @@ def moment(epoch_ms: int) -> datetime:
 
 def dump(fields: dict[str, Any]) -> str:
     """A record as it is stored. Raises ``TypeError`` or ``ValueError`` if JSON cannot hold it."""
-    return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a pair, as anybody may send it in JSON
+        return json.dumps(fields, allow_nan=False, separators=(",", ":"))
+    return text
 
 
 def load(text: str) -> dict[str, Any]:

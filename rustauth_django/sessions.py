@@ -8,17 +8,21 @@ import logging
 import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any, Literal, TypeVar
 
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.http import HttpRequest
+from django.utils.timezone import is_aware, make_aware
 
 from .agents import MAX_AGENT, describe_agent
-from .conf import get_settings
+from .conf import get_settings, session_engine
 from .connections import get_guard, get_stores
 from .exceptions import BackendError
 from .guard import plain
@@ -33,9 +37,8 @@ Steps = Plan[Operation[Any], T]
 
 logger = logging.getLogger("rustauth_django")
 
-# The id of the session of the request that is being answered: what a change of password
-# leaves alone. It stays when the session gets a new key.
-current_id: ContextVar[str | None] = ContextVar("current_id", default=None)
+# The session of the request that is being answered, which a change of password leaves alone.
+current: ContextVar["SessionStore | None"] = ContextVar("current", default=None)
 
 
 def run(plan: Plan[Operation[Any], T]) -> T:
@@ -63,7 +66,10 @@ class SessionStore(SessionBase):
     def __init__(self, session_key: str | None = None) -> None:
         self._record: SessionRecord | None = None
         self._client: tuple[str | None, str | None] | None = None
+        self._is_prolonging = False
         super().__init__(session_key)
+        if current.get() is None:
+            current.set(self)
 
     def _validate_session_key(self, key: Any) -> bool:
         return is_token(key)
@@ -93,13 +99,11 @@ class SessionStore(SessionBase):
         if record is None:
             self._session_key = None
             return {}
-        if current_id.get() is None:
-            current_id.set(record.id)
         data = record.data or {}
         if self._is_due(record, data):
             # Whoever comes back stays signed in (SESS-20).
-            self.modified = True
-        return dict(data)
+            self.modified = self._is_prolonging = True
+        return deepcopy(data)
 
     def _is_due(self, record: SessionRecord, data: dict[str, Any]) -> bool:
         update_age = get_settings().sessions.update_age
@@ -143,11 +147,17 @@ class SessionStore(SessionBase):
             await arun(self._saving(data, must_create=must_create))
 
     def _saving(self, data: dict[str, Any], *, must_create: bool) -> "Steps[None]":
+        if self.session_key is None:
+            raise UpdateError  # it was gone when it was read
         before, record = self._record, self._make_record(data)
-        only_if = "absent" if must_create else "present"
-        if not (yield from user_sessions().put(record, only_if)):  # type: ignore[arg-type]  # it is one of the two
-            raise CreateError if must_create else UpdateError
-        self._record, self._client = record, None
+        only_if: Literal["absent", "present"] = "absent" if must_create else "present"
+        if not (yield from user_sessions().put(record, only_if)):
+            if must_create:
+                raise CreateError
+            if self._is_prolonging and before and before.data == data:
+                return  # ended by the view, which changed nothing: no harm is done
+            raise UpdateError
+        self._record, self._client, self._is_prolonging = record, None, False
         if before and before.token == record.token and before.user_id not in ("", record.user_id):
             yield from user_sessions().leave_index(before.user_id, record.token)
 
@@ -157,18 +167,19 @@ class SessionStore(SessionBase):
         before = self._record or SessionRecord(new_id(), "", now, "", None, None, now, now)
         address, agent = self._client or (before.ip_address, before.user_agent)
         # What a RustAuth service signed in stays its user's.
-        is_ours = before.data is not None or not before.user_id
-        user_id = data.get(SESSION_KEY, "" if is_ours else before.user_id)
+        was_ours = SESSION_KEY in (before.data or {})
+        user_id = data.get(SESSION_KEY, "" if was_ours else before.user_id)
+        expires_at = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         return replace(
             before,
             user_id=str(user_id),
-            expires_at=self.get_expiry_date(modification=now, expiry=data.get("_session_expiry")),
+            expires_at=expires_at if is_aware(expires_at) else make_aware(expires_at),
             token=self.session_key,
             ip_address=address,
             user_agent=agent,
             created_at=now if self._client else before.created_at,
             updated_at=now,
-            data=data,
+            data=deepcopy(data),
         )
 
     def delete(self, session_key: str | None = None) -> None:
@@ -183,23 +194,30 @@ class SessionStore(SessionBase):
         yield from user_sessions().remove(session_key or self.session_key or "")
 
     def cycle_key(self) -> None:
-        data = self._get_session()  # type: ignore[attr-defined]
-        gone = self._is_revoked(run(user_sessions().remove(self.session_key or "")))
-        self._session_cache = {} if gone else data
+        data, before = self._get_session(), self._record  # type: ignore[attr-defined]
         self.create()
+        self._session_cache = data
+        if before is not None and run(self._was_revoked(before)):
+            self.flush()
+            self.create()
 
     async def acycle_key(self) -> None:
-        data = await self._aget_session()  # type: ignore[attr-defined]
-        gone = self._is_revoked(await arun(user_sessions().remove(self.session_key or "")))
-        self._session_cache = {} if gone else data
+        data, before = await self._aget_session(), self._record  # type: ignore[attr-defined]
         await self.acreate()
+        self._session_cache = data
+        if before is not None and await arun(self._was_revoked(before)):
+            await self.aflush()
+            await self.acreate()
 
-    def _is_revoked(self, removed: bool) -> bool:
-        """Was the session ended since it was read? Then what it held ends here (QUIRK-03)."""
-        gone = self._record is not None and not removed
-        if gone:
-            self._record = None
-        return gone
+    def _was_revoked(self, before: SessionRecord) -> "Steps[bool]":
+        """Take the old key away. Was it ended since it was read? Then what it held ends (QUIRK-03).
+
+        It was not, if another request was first and gave the session a key of its own.
+        """
+        if (yield from user_sessions().remove(before.token)) or not before.user_id:
+            return False
+        records = yield from user_sessions().of_user(before.user_id)
+        return not any(r.id == before.id and r.token != self.session_key for r in records)
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -261,12 +279,12 @@ async def arevoke_sessions(user: Any) -> int:
 def revoke_other_sessions(request: HttpRequest) -> int:
     """End all sessions of ``request.user`` but the one of ``request``. How many there were."""
     user, own = request.user, request.session.session_key
-    return _told(user, run(user_sessions().revoke(str(user.pk), lambda token: token != own)))
+    return _told(user, run(user_sessions().revoke(str(user.pk), lambda one: one.token == own)))
 
 
 async def arevoke_other_sessions(request: HttpRequest) -> int:
     user, own = await request.auser(), request.session.session_key
-    revoking = user_sessions().revoke(str(user.pk), lambda token: token != own)
+    revoking = user_sessions().revoke(str(user.pk), lambda one: one.token == own)
     return await _atold(user, await arun(revoking))
 
 
@@ -289,14 +307,6 @@ def _infos(records: Iterable[SessionRecord], request: HttpRequest | None) -> lis
 def _revoking_one(user_id: str, id: str) -> "Steps[int]":
     records = yield from user_sessions().of_user(user_id)
     tokens = [record.token for record in records if id in (record.id, record.token)]
-    return (yield from user_sessions().revoke_tokens(user_id, tokens))
-
-
-def _revoking_all(user_id: str, but: str | None) -> "Steps[int]":
-    if but is None:
-        return (yield from user_sessions().revoke(user_id))
-    records = yield from user_sessions().of_user(user_id)
-    tokens = [record.token for record in records if record.id != but]
     return (yield from user_sessions().revoke_tokens(user_id, tokens))
 
 
@@ -324,38 +334,54 @@ def note_client(*, request: Any, **kwargs: Any) -> None:
 
 def forget_current(**kwargs: Any) -> None:
     """A receiver of ``request_started``: threads serve one request after the other."""
-    current_id.set(None)
+    current.set(None)
 
 
-def revoke_on_change(*, instance: Any, created: bool, **kwargs: Any) -> None:
-    """A receiver of ``post_save`` of the user model.
+def revoke_on_change(*, instance: Any, created: bool, using: str, **kwargs: Any) -> None:
+    """A receiver of ``post_save``.
 
     A new password ends all sessions but the one in which it was set; a user who may no longer
     sign in loses all.
     """
-    if created or not get_settings().sessions.revoke_on_change:
+    if created or not is_user(instance):
         return
     if not getattr(instance, "is_active", True):
-        _revoke_later(instance, None)
+        _revoke_later(instance, using, None)
     # What Django itself goes by: it is None again for a hash that was only brought up to date.
     elif getattr(instance, "_password", None) is not None:
-        _revoke_later(instance, current_id.get())
+        _revoke_later(instance, using, current.get())
 
 
-def revoke_on_delete(*, instance: Any, **kwargs: Any) -> None:
-    """A receiver of ``post_delete`` of the user model."""
-    if get_settings().sessions.revoke_on_change:
-        _revoke_later(instance, None)
+def revoke_on_delete(*, instance: Any, using: str, **kwargs: Any) -> None:
+    """A receiver of ``post_delete``."""
+    if is_user(instance):
+        _revoke_later(instance, using, None)
 
 
-def _revoke_later(user: Any, but: str | None) -> None:
+def is_user(instance: Any) -> bool:
+    """Is this a user, of whatever proxy, on a site whose sessions are kept here?"""
+    try:
+        if not isinstance(instance, get_user_model()):
+            return False
+    except ImproperlyConfigured:  # a site without users
+        return False
+    if not get_settings().sessions.revoke_on_change:
+        return False
+    engine = getattr(import_module(session_engine()), "SessionStore", None)
+    return isinstance(engine, type) and issubclass(engine, SessionStore)
+
+
+def _revoke_later(user: Any, using: str, but: SessionStore | None) -> None:
     """Once the change is certain. An outage ends no request: Django refuses these sessions."""
     user_id = str(user.pk)
 
     def revoke() -> None:
+        # Its id stays when it gets a new key.
+        spared = but and but._record
+        revoking = user_sessions().revoke(user_id, lambda one: bool(spared and one.id == spared.id))
         try:
-            _told(user, run(_revoking_all(user_id, but)))
+            _told(user, run(revoking))
         except BackendError as error:
             logger.error("Sessions could not be revoked: %s", error.reason)
 
-    transaction.on_commit(revoke)
+    transaction.on_commit(revoke, using=using)

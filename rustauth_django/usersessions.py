@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from .keyspace import Keyspace
-from .operations import DropTokens, Get, GetMany, Operation, PutSession, Scan, Set, Take, Unlink
+from .operations import Delete, DropTokens, GetMany, Operation, PutSession, Scan, Set, Unlink
 from .plans import Plan
 from .records import SessionRecord, read_index
 
@@ -52,7 +52,9 @@ class UserSessions:
         """The live session of a token (SESS-08); a corrupt one is none (QUIRK-04)."""
         if not is_token(token):
             return None
-        return self._read(token, (yield Get(self._key(token))))
+        # As one of many: what is no text, or no string at all, is no session.
+        (text,) = yield GetMany((self._key(token),))
+        return self._read(token, text)
 
     def put(
         self, record: SessionRecord, only_if: Literal["absent", "present"]
@@ -68,6 +70,7 @@ class UserSessions:
         count = yield PutSession(index, record.token, ttl_ms, key, value, only_if)
         if count is None:
             return False
+        # None is new in an index that has it already: then the count is 0.
         if count >= LOOK_THROUGH and not count & (count - 1):
             yield from self.of_user(record.user_id)
         return True
@@ -76,11 +79,12 @@ class UserSessions:
         """End a session. Was there one?"""
         if not is_token(token):
             return False
-        text = yield Take(self._key(token))
+        (text,) = yield GetMany((self._key(token),))
+        was_there: bool = yield Delete(self._key(token))
         record = None if text is None else parse(text)
         if record is not None and record.user_id:
             yield DropTokens(self._index(record.user_id), (token,))
-        return text is not None
+        return was_there
 
     def of_user(self, user_id: str) -> Plan[Operation[Any], list[SessionRecord]]:
         """A user's live sessions, in the order in which they began (SESS-14, SESS-26).
@@ -88,7 +92,7 @@ class UserSessions:
         Tokens whose session is gone or corrupt fall out of the index.
         """
         index = self._index(user_id)
-        tokens = [token for token in read_index((yield Get(index))) if is_token(token)]
+        tokens = [token for token in read_index(*(yield GetMany((index,)))) if is_token(token)]
         if not tokens:
             return []
         texts = yield GetMany(tuple(map(self._key, tokens)))
@@ -99,15 +103,27 @@ class UserSessions:
         return [record for record in records if record and record.user_id == user_id]
 
     def revoke(
-        self, user_id: str, is_meant: Callable[[str], bool] = lambda token: True
+        self, user_id: str, is_spared: Callable[[SessionRecord], bool] = lambda record: False
     ) -> Plan[Operation[Any], int]:
-        """End those of a user's sessions whose token ``is_meant``. How many there were.
+        """End a user's sessions, but for those that are spared. How many there were.
 
-        Those that begin while this runs are not among them, and stay in the index.
+        Those that begin while this runs are not among them, and stay in the index; one that
+        began before it and is getting a new key meanwhile is.
         """
-        index = self._index(user_id)
-        tokens = [token for token in read_index((yield Get(index))) if is_meant(token)]
-        return (yield from self.revoke_tokens(user_id, tokens))
+        began, ended, is_again = self.clock(), 0, False
+        while True:
+            tokens = read_index(*(yield GetMany((self._index(user_id),))))
+            texts = (yield GetMany(tuple(map(self._key, tokens)))) if tokens else []
+            meant = [
+                token
+                for token, text in zip(tokens, texts, strict=True)
+                if (record := None if text is None else parse(text)) is None
+                or not (is_spared(record) or (is_again and record.created_at > began))
+            ]
+            if not meant:
+                return ended
+            ended += yield from self.revoke_tokens(user_id, meant)
+            is_again = True
 
     def revoke_tokens(self, user_id: str, tokens: Iterable[str]) -> Plan[Operation[Any], int]:
         """End these sessions of a user. How many there were."""
@@ -124,9 +140,10 @@ class UserSessions:
         """Where a walk over all sessions and indexes starts."""
         return replace(self._keyspace.first_page(), prefix=self._key(""))
 
-    def is_index(self, physical: str) -> bool:
-        """Is this key of such a walk an index, and no session?"""
-        return physical.startswith(self._index(""))
+    def user_of(self, physical: str) -> str | None:
+        """Whose index a key of such a walk is; None if it is a session."""
+        root = self._index("")
+        return physical.removeprefix(root) if physical.startswith(root) else None
 
     def leave_index(self, user_id: str, token: str) -> Plan[Operation[Any], None]:
         """A session that goes on, but no longer as this user's."""

@@ -25,6 +25,8 @@ from rustauth_django.contrib.auth import (
     SendMagicLinkView,
 )
 
+from .servers import BINARIES, Server
+
 ADDRESS = "ada@example.com"
 
 
@@ -319,3 +321,20 @@ def test_the_pages_and_the_mail_speak_the_visitors_language(
         gone = client.get("/magic/").content.decode()
         assert "This link" not in gone
         assert f'lang="{language}"' in gone
+
+
+def test_a_server_that_reads_and_does_not_write_tells_nothing(
+    db: None, prefix: str, mailoutbox: list[Any]
+) -> None:
+    """Only for those with an account there is something to write."""
+    with Server(next(iter(BINARIES))) as server, server.client() as raw:
+        for _ in ada_on(server.url, prefix):
+            raw.config_set("min-replicas-to-write", "1")
+            for path in ("/reset/", "/link/"):
+                answers = [
+                    Client().post(path, {"email": email})
+                    for email in (ADDRESS, "nobody@example.com")
+                ]
+                assert {answer.status_code for answer in answers} == {302}
+                assert len({answer.headers["Location"] for answer in answers}) == 1
+    assert mailoutbox == []

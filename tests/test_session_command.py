@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,6 +13,8 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from rustauth_django import RustAuthStores
+from rustauth_django.management.commands.rustauth_sessions import Command
+from rustauth_django.operations import Unlink
 from rustauth_django.plans import drive
 
 from .servers import Server
@@ -68,6 +71,31 @@ def test_everybody_is_signed_out(site: RustAuthStores) -> None:
     """Visitors as well; whatever else is stored stays."""
     assert run("revoke", "--all") == "Revoked 4 sessions of everybody.\n"
     assert site.secondary_storage.list_keys() == ["magic-link:x"]
+
+
+def test_who_signs_in_meanwhile_stays_listed(site: RustAuthStores) -> None:
+    """Indexes are not removed, only what was in them."""
+    command = Command()
+    server, sessions = site.backend, site.user_sessions
+
+    class Late:
+        """Somebody signs in as the walk has seen its page."""
+
+        location, user_sessions = server.location, sessions
+
+        def run(self, operation: Any) -> Any:
+            answer = server.run(operation)
+            if isinstance(operation, Unlink) and len(operation.keys) > 2:
+                drive(sessions.put(record_of("f" * 32, "7"), "absent"), server.run)
+            return answer
+
+        @property
+        def backend(self) -> Any:
+            return self
+
+    with patch.object(Command, "stores", Late()):
+        assert sum(command.revoke_all()) >= 4
+    assert [one.token for one in drive(sessions.of_user("7"), server.run)] == ["f" * 32]
 
 
 def test_a_known_user_is_told_of(site: RustAuthStores) -> None:

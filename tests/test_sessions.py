@@ -3,6 +3,7 @@
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -23,7 +24,7 @@ from rustauth_django.keyspace import pages
 from rustauth_django.operations import GetMany, Unlink
 from rustauth_django.plans import drive
 from rustauth_django.records import SessionRecord
-from rustauth_django.sessions import SessionStore, current_id
+from rustauth_django.sessions import SessionStore, current, forget_current
 from rustauth_django.signals import sessions_revoked
 
 from .faces import Face
@@ -450,6 +451,71 @@ def test_a_session_of_rustauths_is_one_without_data(store: Store) -> None:
     assert record.data is None
 
 
+def test_a_session_of_rustauths_stays_its_users(store: Store) -> None:
+    """However often Django saves it."""
+    future = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    secondary_storage.set("session:token_12", GOLDEN.replace("2026-06-05T12:34:56.123456Z", future))
+    for number in range(3):
+        session = store("token_12", visits=number)
+        session.save()
+    assert stored("token_12")["user_id"] == "user_1"
+    assert index("user_1") == ["token_12"]
+
+
+def test_of_two_requests_that_get_a_new_key_neither_loses_its_data(store: Store) -> None:
+    """A doubled click is no revocation: both go on, each under a key of its own."""
+    session = store(_auth_user_id="1", cart=[1])
+    session.save()
+    first, second = store(session.target.session_key), store(session.target.session_key)
+    assert first.get("cart") == second.get("cart") == [1]
+    for one in (first, second):
+        one.cycle_key()
+        assert one.get("_auth_user_id") == "1"
+
+
+def test_a_session_that_was_due_and_is_ended_by_its_view_is_no_error(store: Store) -> None:
+    """The view changed nothing: it was to be prolonged, and is gone."""
+    session = store(_auth_user_id="1")
+    session.save()
+    key = session.target.session_key
+    aged = {**stored(key), "updated_at": "2026-01-01T00:00:00Z"}
+    secondary_storage.set(f"session:{key}", json.dumps(aged), 60)
+    quiet, loud = store(key), store(key)
+    assert quiet.load() is not None
+    quiet.get("x")
+    loud.get("x")
+    sessions.revoke_sessions(person(1))
+    quiet.save()
+    store.put(loud, "x", 1)
+    with pytest.raises(UpdateError):
+        loud.save()
+    assert stored(key) is None
+
+
+def test_half_a_pair_is_kept(store: Store) -> None:
+    """As anybody may send it in JSON."""
+    session = store(q="\ud800")
+    session.save()
+    assert store(session.target.session_key).get("q") == "\ud800"
+
+
+def test_times_without_a_zone_are_read_as_the_site_s(store: Store) -> None:
+    """USE_TZ may be off."""
+    with override_settings(USE_TZ=False):
+        session = store()
+        session.set_expiry(timedelta(hours=1))
+        session.save()
+    left = secondary_storage.ttl(f"session:{session.target.session_key}")
+    assert left
+    assert left > 0
+
+
+def test_a_session_that_never_was_is_not_saved(store: Store) -> None:
+    """Nor begun under the name that a client made up."""
+    with pytest.raises(UpdateError):
+        store("a" * 32).save()
+
+
 def test_visitors_have_sessions_too(store: Store) -> None:
     """Of nobody, and in no index."""
     session = store(cart=[1, 2])
@@ -579,6 +645,45 @@ async def test_tasks_sign_in_at_once(server: Server, prefix: str) -> None:
     stores.close()
 
 
+def test_what_is_no_text_breaks_nothing(server_stores: RustAuthStores, raw: Any) -> None:
+    """QUIRK-04: bytes that are no UTF-8, and keys of another type."""
+    user, run = server_stores.user_sessions, server_stores.backend.run
+    root = server_stores.secondary_storage.keyspace.root
+    for put in (lambda key: raw.set(key, b"\xff"), lambda key: raw.lpush(key, "x")):
+        raw.delete(f"{root}session:user:7")
+        put(f"{root}session:user:7")
+        assert drive(user.of_user("7"), run) == []
+        assert drive(user.revoke("7"), run) == 0
+        token = "b" * 32
+        raw.delete(f"{root}session:{token}")
+        put(f"{root}session:{token}")
+        assert drive(user.find(token), run) is None
+        assert drive(user.remove(token), run)
+
+
+def test_a_revocation_finds_a_session_that_gets_a_new_key(server_stores: RustAuthStores) -> None:
+    """Between its look at the index and the end of the old key; what begins then is spared."""
+    user, run = server_stores.user_sessions, server_stores.backend.run
+    old = record_of("a" * 32)
+    drive(user.put(old, "absent"), run)
+    plan = user.revoke("7")
+    step = next(plan)
+    asked = 0
+    try:
+        while True:
+            answer = run(step)
+            asked += isinstance(step, GetMany)
+            if asked == 2:
+                asked += 1
+                drive(user.put(replace(old, token="b" * 32), "absent"), run)
+                drive(user.put(record_of("c" * 32), "absent"), run)
+                drive(user.remove(old.token), run)
+            step = plan.send(answer)
+    except StopIteration:
+        pass
+    assert [record.token for record in drive(user.of_user("7"), run)] == ["c" * 32]
+
+
 def test_an_index_of_another_type_begins_anew(server_stores: RustAuthStores, raw: Any) -> None:
     """As anything else that is no index."""
     user, run = server_stores.user_sessions, server_stores.backend.run
@@ -608,6 +713,14 @@ def accounts(prefix: str, one_server: Server, db: None) -> Any:
         yield User.objects.create_user("ada", password=PASSWORD)
 
 
+class Banned(User):
+    """A proxy."""
+
+    class Meta:
+        proxy = True
+        app_label = "auth"
+
+
 def signed_in(user: User, **data: Any) -> str:
     session = SessionStore()
     session.update({"_auth_user_id": str(user.pk), **data})
@@ -623,6 +736,7 @@ def test_a_change_of_the_user_ends_sessions(
     """A new password spares the session that is at work; a user who is out has none."""
     own, other = signed_in(accounts), signed_in(accounts)
     pk = accounts.pk
+    forget_current()
     SessionStore(own).load()
     told: list[int] = []
 
@@ -643,9 +757,23 @@ def test_a_change_of_the_user_ends_sessions(
             assert index(pk) == [own, other], "not before it is certain"
     finally:
         sessions_revoked.disconnect(note)
-        current_id.set(None)
+        forget_current()
     assert index(pk) == ([own] if change == "password" else None)
     assert told == [1 if change == "password" else 2]
+
+
+def test_a_proxy_is_the_user(accounts: User, django_capture_on_commit_callbacks: Any) -> None:
+    """As many an admin has one; a subclass of the engine is the engine."""
+    token = signed_in(accounts)
+    with (
+        override_settings(SESSION_ENGINE="tests.session_engine"),
+        django_capture_on_commit_callbacks(execute=True),
+    ):
+        banned = Banned.objects.get(pk=accounts.pk)
+        banned.is_active = False
+        banned.save()
+        assert index(accounts.pk) == [token]
+    assert index(accounts.pk) is None
 
 
 def test_what_is_no_change_ends_nothing(
@@ -689,10 +817,12 @@ def test_changing_ones_password_keeps_ones_session(
 
 def test_a_thread_that_serves_another_request_remembers_nobody() -> None:
     """What is spared is the session of this request, not of the one before."""
-    current_id.set("of the request before")
+    earlier = SessionStore("a" * 32)
+    assert current.get() is not None
     with override_settings(**ENGINE, ROOT_URLCONF=__name__, AUTHENTICATION_BACKENDS=[BACKEND]):
         Client().get("/sign_out")
-    assert current_id.get() is None
+    assert current.get() is not earlier
+    forget_current()
 
 
 def test_revoking_everything_is_one_walk(server_stores: RustAuthStores) -> None:
@@ -704,6 +834,6 @@ def test_revoking_everything_is_one_walk(server_stores: RustAuthStores) -> None:
             user.put(record_of(f"{number:032}", str(number)), "absent"), server_stores.backend.run
         )
     found = [key for page in pages(server_stores.backend, [user.first_page()]) for key in page]
-    assert {user.is_index(key) for key in found} == {True, False}
+    assert {user.user_of(key) for key in found} == {None, "0", "1", "2", "3", "4"}
     server_stores.backend.run(Unlink(tuple(found)))
     assert storage.list_keys() == ["magic-link:x"]

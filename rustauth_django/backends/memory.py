@@ -178,10 +178,11 @@ class MemoryBackend(Backend):
         entry = self._entry(self._values, operation.index)
         tokens = read_index(entry and entry.content)
         expires_at = max((entry and entry.expires_at) or 0, self._clock() + ttl_ms)
-        if token not in tokens:
+        is_new = token not in tokens
+        if is_new:
             tokens.append(token)
         self._values[operation.index] = Entry(write_index(tokens), expires_at)
-        return len(tokens)
+        return len(tokens) if is_new else 0
 
     def _drop_tokens(self, index: str, dropped: tuple[str, ...]) -> int:
         entry = self._entry(self._values, index)

@@ -5,7 +5,7 @@
 -- ARGV[2]  its TTL in ms
 -- ARGV[3]  its value
 -- ARGV[4]  "NX" or "XX": only if the key is absent, only if it is present
--- Reply    how many tokens the index has, or -1 if the session was not stored
+-- Reply    how many tokens the index has, 0 if it had this one, -1 if nothing was stored
 
 local index = KEYS[#KEYS]
 if #KEYS == 2 and not redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2], ARGV[4]) then
@@ -13,10 +13,10 @@ if #KEYS == 2 and not redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2], ARGV[4]
 end
 local tokens, seen = read_index(index)
 local ttl = math.max(redis.call('PTTL', index), tonumber(ARGV[2]))
-if not seen[ARGV[1]] then
-  tokens[#tokens + 1] = ARGV[1]
-  write_index(index, tokens, 'PX', string.format('%.0f', ttl))
-else
+if seen[ARGV[1]] then
   redis.call('PEXPIRE', index, string.format('%.0f', ttl))
+  return 0
 end
+tokens[#tokens + 1] = ARGV[1]
+write_index(index, tokens, 'PX', string.format('%.0f', ttl))
 return #tokens

@@ -29,6 +29,7 @@ from django.views.generic import FormView, TemplateView
 
 from .. import verification
 from ..conf import login_redirect_url, password_reset_timeout
+from ..exceptions import BackendError
 from ..records import Verification
 
 logger = logging.getLogger("rustauth_django")
@@ -63,8 +64,13 @@ class PasswordResetView(views.PasswordResetView):
     token_generator = OneTimeTokenGenerator()
 
     def form_valid(self, form: Any) -> HttpResponse:
-        ask_for_everybody()
-        return super().form_valid(form)
+        ask_for_everybody(self.request)
+        try:
+            return super().form_valid(form)
+        except BackendError as error:
+            # It reads and does not write: only those with an account would see an error.
+            logger.error("A link to reset a password could not be kept: %s", error.reason)
+            return redirect(self.get_success_url())
 
 
 class PasswordResetConfirmView(views.PasswordResetConfirmView):
@@ -202,9 +208,12 @@ class SendMagicLinkView(FormView):  # type: ignore[type-arg]  # not to be subscr
     link_view = MagicLinkView
 
     def form_valid(self, form: Any) -> HttpResponse:
-        ask_for_everybody()
+        ask_for_everybody(self.request)
         for user in self.get_users(form.cleaned_data["email"]):
-            self.link_view.send(self.request, user)
+            try:
+                self.link_view.send(self.request, user)
+            except BackendError as error:
+                logger.error("A link to sign in could not be kept: %s", error.reason)
         return super().form_valid(form)
 
     def get_users(self, email: str) -> Iterable[Any]:
@@ -222,6 +231,7 @@ def address_of(user: Any) -> str:
     return getattr(user, user.get_email_field_name(), "") or ""
 
 
-def ask_for_everybody() -> None:
-    """Fail without the server, and not only for those who have an account."""
+def ask_for_everybody(request: HttpRequest) -> None:
+    """Fail without the server, or for a wrong host, and not only for who has an account."""
+    request.get_host()
     verification.peek("nothing", "nobody")

@@ -56,11 +56,12 @@ class Command(StoresCommand):
         """How many sessions went with each page; their indexes go as well."""
         sessions, run = self.stores.user_sessions, self.stores.backend.run
         for keys in pages(self.stores.backend, [sessions.first_page()]):
-            records = [key for key in keys if not sessions.is_index(key)]
-            # The records first (QUIRK-30).
-            ended = run(Unlink(tuple(records))) if records else 0
-            if indexes := tuple(set(keys).difference(records)):
-                run(Unlink(indexes))
+            users = {key: sessions.user_of(key) for key in keys}
+            records = tuple(key for key, user_id in users.items() if user_id is None)
+            ended = run(Unlink(records)) if records else 0
+            # Not the indexes themselves: somebody may be signing in.
+            for user_id in filter(None, users.values()):
+                ended += drive(sessions.revoke(user_id), run)
             yield ended
 
     def list(self, records: Iterable[SessionRecord], format: str) -> None:
