@@ -74,28 +74,31 @@ def test_everybody_is_signed_out(site: RustAuthStores) -> None:
 
 
 def test_who_signs_in_meanwhile_stays_listed(site: RustAuthStores) -> None:
-    """Indexes are not removed, only what was in them."""
-    command = Command()
-    server, sessions = site.backend, site.user_sessions
+    """Whatever is live after it can be listed, and so revoked."""
+    server, sessions, tokens = site.backend, site.user_sessions, iter("0123456789")
 
     class Late:
-        """Somebody signs in as the walk has seen its page."""
+        """Somebody signs in each time that something is removed."""
 
-        location, user_sessions = server.location, sessions
+        user_sessions = sessions
+
+        @property
+        def backend(self) -> "Late":
+            return self
 
         def run(self, operation: Any) -> Any:
             answer = server.run(operation)
-            if isinstance(operation, Unlink) and len(operation.keys) > 2:
-                drive(sessions.put(record_of("f" * 32, "7"), "absent"), server.run)
+            if isinstance(operation, Unlink):
+                token = next(tokens) * 32
+                drive(sessions.put(record_of(token, "7"), "absent"), server.run)
             return answer
 
-        @property
-        def backend(self) -> Any:
-            return self
-
     with patch.object(Command, "stores", Late()):
-        assert sum(command.revoke_all()) >= 4
-    assert [one.token for one in drive(sessions.of_user("7"), server.run)] == ["f" * 32]
+        assert sum(Command().revoke_all()) >= 4
+    listed = {one.token for one in drive(sessions.of_user("7"), server.run)}
+    live = {key for key in site.secondary_storage.list_keys() if "user" not in key}
+    assert live - {"magic-link:x"} == {f"session:{token}" for token in listed}
+    assert listed
 
 
 def test_a_known_user_is_told_of(site: RustAuthStores) -> None:
