@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render, resolve_url
 from django.template.loader import render_to_string
 from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 from django.views.generic import FormView
 
@@ -47,7 +48,6 @@ def mailbox(request: HttpRequest) -> HttpResponse:
 
 class SignInView(views.LoginView):
     authentication_form = SignInForm
-    redirect_authenticated_user = True
 
 
 @method_decorator(limit_mails, name="dispatch")
@@ -118,6 +118,7 @@ class SendMagicLinkView(auth.SendMagicLinkView):
 
 
 @require_GET
+@never_cache
 @login_required
 def devices(request: HttpRequest) -> HttpResponse:
     sessions = list_sessions(request.user, request)
