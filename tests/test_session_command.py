@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
@@ -13,7 +12,8 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from rustauth_django import RustAuthStores
-from rustauth_django.management.commands.rustauth_sessions import Command
+from rustauth_django.backends.base import Backend
+from rustauth_django.connections import use
 from rustauth_django.operations import Unlink
 from rustauth_django.plans import drive
 
@@ -73,29 +73,35 @@ def test_everybody_is_signed_out(site: RustAuthStores) -> None:
     assert site.secondary_storage.list_keys() == ["magic-link:x"]
 
 
+class Late(Backend):
+    """A server where somebody signs in each time that something is removed."""
+
+    def __init__(self, stores: RustAuthStores) -> None:
+        self.location = stores.backend.location
+        self._stores, self._tokens = stores, iter("0123456789")
+
+    def run(self, operation: Any) -> Any:
+        answer = self._stores.backend.run(operation)
+        if isinstance(operation, Unlink):
+            put = self._stores.user_sessions.put(record_of(next(self._tokens) * 32, "7"), "absent")
+            drive(put, self._stores.backend.run)
+        return answer
+
+    async def arun(self, operation: Any) -> Any:
+        return self.run(operation)
+
+    def close(self) -> None:
+        """The stores are the fixture's."""
+
+    async def aclose(self) -> None:
+        """The stores are the fixture's."""
+
+
 def test_who_signs_in_meanwhile_stays_listed(site: RustAuthStores) -> None:
     """Whatever is live after it can be listed, and so revoked."""
-    server, sessions, tokens = site.backend, site.user_sessions, iter("0123456789")
-
-    class Late:
-        """Somebody signs in each time that something is removed."""
-
-        user_sessions = sessions
-
-        @property
-        def backend(self) -> "Late":
-            return self
-
-        def run(self, operation: Any) -> Any:
-            answer = server.run(operation)
-            if isinstance(operation, Unlink):
-                token = next(tokens) * 32
-                drive(sessions.put(record_of(token, "7"), "absent"), server.run)
-            return answer
-
-    with patch.object(Command, "stores", Late()):
-        assert sum(Command().revoke_all()) >= 4
-    listed = {one.token for one in drive(sessions.of_user("7"), server.run)}
+    with use(Late(site)):
+        assert int(run("revoke", "--all").split()[1]) >= 4
+    listed = {one.token for one in drive(site.user_sessions.of_user("7"), site.backend.run)}
     live = {key for key in site.secondary_storage.list_keys() if "user" not in key}
     assert live - {"magic-link:x"} == {f"session:{token}" for token in listed}
     assert listed
