@@ -128,7 +128,8 @@ class Guard:
             return refusal(request, verdict)
         if address is None:
             return None
-        return (yield from self.decide(request, Ask.of(limit, address)))
+        verdict = yield from self.ask(request, Ask.of(limit, address))
+        return None if verdict.permitted else refusal(request, verdict)
 
     def screen(self, request: HttpRequest) -> Plan[Step, tuple[HttpResponse | None, bool]]:
         """The refusal of a client that is on the list to deny; and is this all there is to do?"""
@@ -158,11 +159,6 @@ class Guard:
             (f"{key}|{scope}" if rule.slot else f"{key}|{scope}|{rule.name}", rule)
             for rule in rules
         )
-
-    def decide(self, request: HttpRequest, ask: Ask) -> Plan[Step, HttpResponse | None]:
-        """Spend what is asked for; the refusal, if there is one."""
-        verdict = yield from self.ask(request, ask)
-        return None if verdict.permitted else refusal(request, verdict)
 
     def ask(
         self, request: HttpRequest | None, ask: Ask, *, spend: bool = True

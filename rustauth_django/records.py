@@ -172,13 +172,17 @@ def _optional(text: Any) -> str | None:
 
 
 def read_index(text: str | None) -> list[str]:
-    """The tokens of an index (SESS-02), each once; none of one that is corrupt (QUIRK-04)."""
+    """The tokens of an index (SESS-02), each once; none of one that is corrupt (QUIRK-04).
+
+    Half a pair is no token: no key and no script could be told of it.
+    """
     try:
         found = json.loads(text or "[]")
     except (ValueError, RecursionError):
         return []
     tokens = found if isinstance(found, list) else []
-    return list(dict.fromkeys(token for token in tokens if isinstance(token, str)))
+    texts = (token for token in tokens if isinstance(token, str) and token.isprintable())
+    return list(dict.fromkeys(texts))
 
 
 def write_index(tokens: list[str]) -> str:

@@ -66,7 +66,10 @@ class SessionStore(SessionBase):
     def __init__(self, session_key: str | None = None) -> None:
         self._record: SessionRecord | None = None
         self._client: tuple[str | None, str | None] | None = None
-        self._is_prolonging = False
+        # Was a user of Django's in what was read or saved last? And all of it, if it is only
+        # to be prolonged.
+        self._had_user = False
+        self._unchanged: dict[str, Any] | None = None
         super().__init__(session_key)
         if current.get() is None:
             current.set(self)
@@ -100,10 +103,11 @@ class SessionStore(SessionBase):
             self._session_key = None
             return {}
         data = record.data or {}
+        self._had_user = SESSION_KEY in data
         if self._is_due(record, data):
             # Whoever comes back stays signed in (SESS-20).
-            self.modified = self._is_prolonging = True
-        return deepcopy(data)
+            self.modified, self._unchanged = True, deepcopy(data)
+        return data
 
     def _is_due(self, record: SessionRecord, data: dict[str, Any]) -> bool:
         update_age = get_settings().sessions.update_age
@@ -154,10 +158,11 @@ class SessionStore(SessionBase):
         if not (yield from user_sessions().put(record, only_if)):
             if must_create:
                 raise CreateError
-            if self._is_prolonging and before and before.data == data:
+            if self._unchanged is not None and self._unchanged == data:
                 return  # ended by the view, which changed nothing: no harm is done
             raise UpdateError
-        self._record, self._client, self._is_prolonging = record, None, False
+        self._record, self._client, self._unchanged = record, None, None
+        self._had_user = SESSION_KEY in data
         if before and before.token == record.token and before.user_id not in ("", record.user_id):
             yield from user_sessions().leave_index(before.user_id, record.token)
 
@@ -167,8 +172,7 @@ class SessionStore(SessionBase):
         before = self._record or SessionRecord(new_id(), "", now, "", None, None, now, now)
         address, agent = self._client or (before.ip_address, before.user_agent)
         # What a RustAuth service signed in stays its user's.
-        was_ours = SESSION_KEY in (before.data or {})
-        user_id = data.get(SESSION_KEY, "" if was_ours else before.user_id)
+        user_id = data.get(SESSION_KEY, "" if self._had_user else before.user_id)
         expires_at = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         return replace(
             before,
@@ -179,7 +183,7 @@ class SessionStore(SessionBase):
             user_agent=agent,
             created_at=now if self._client else before.created_at,
             updated_at=now,
-            data=deepcopy(data),
+            data=data,
         )
 
     def delete(self, session_key: str | None = None) -> None:
@@ -190,7 +194,8 @@ class SessionStore(SessionBase):
 
     def _deleting(self, session_key: str | None) -> "Steps[None]":
         if session_key in (None, self.session_key):
-            self._record, self._client = None, None
+            self._record, self._client, self._unchanged = None, None, None
+            self._had_user = False
         yield from user_sessions().remove(session_key or self.session_key or "")
 
     def cycle_key(self) -> None:

@@ -16,7 +16,7 @@ from .operations import Delete, DropTokens, GetMany, Operation, PutSession, Scan
 from .plans import Plan
 from .records import SessionRecord, read_index
 
-Steps: TypeAlias = Plan[Operation[Any], Any]
+Indexed: TypeAlias = tuple[str, SessionRecord | None]
 
 MAX_TOKEN = 256
 # An index of as many tokens is looked through for those that are gone; then of twice as many.
@@ -54,7 +54,7 @@ class UserSessions:
             return None
         # As one of many: what is no text, or no string at all, is no session.
         (text,) = yield GetMany((self._key(token),))
-        return self._read(token, text)
+        return self._live(token, parse(text))
 
     def put(
         self, record: SessionRecord, only_if: Literal["absent", "present"]
@@ -81,7 +81,7 @@ class UserSessions:
             return False
         (text,) = yield GetMany((self._key(token),))
         was_there: bool = yield Delete(self._key(token))
-        record = None if text is None else parse(text)
+        record = parse(text)
         if record is not None and record.user_id:
             yield DropTokens(self._index(record.user_id), (token,))
         return was_there
@@ -91,16 +91,11 @@ class UserSessions:
 
         Tokens whose session is gone or corrupt fall out of the index.
         """
-        index = self._index(user_id)
-        tokens = [token for token in read_index(*(yield GetMany((index,)))) if is_token(token)]
-        if not tokens:
-            return []
-        texts = yield GetMany(tuple(map(self._key, tokens)))
-        found = list(zip(tokens, texts, strict=True))
-        if gone := [token for token, text in found if text is None or parse(text) is None]:
-            yield from self.revoke_tokens(user_id, gone)
-        records = (self._read(token, text) for token, text in found)
-        return [record for record in records if record and record.user_id == user_id]
+        indexed = yield from self._indexed(user_id)
+        gone = [token for token, record in indexed if record is None and is_token(token)]
+        yield from self.revoke_tokens(user_id, gone)
+        live = (self._live(token, record) for token, record in indexed if is_token(token))
+        return [record for record in live if record and record.user_id == user_id]
 
     def revoke(
         self, user_id: str, is_spared: Callable[[SessionRecord], bool] = lambda record: False
@@ -112,12 +107,10 @@ class UserSessions:
         """
         began, ended, is_again = self.clock(), 0, False
         while True:
-            tokens = read_index(*(yield GetMany((self._index(user_id),))))
-            texts = (yield GetMany(tuple(map(self._key, tokens)))) if tokens else []
             meant = [
                 token
-                for token, text in zip(tokens, texts, strict=True)
-                if (record := None if text is None else parse(text)) is None
+                for token, record in (yield from self._indexed(user_id))
+                if record is None
                 or not (is_spared(record) or (is_again and record.created_at > began))
             ]
             if not meant:
@@ -149,8 +142,13 @@ class UserSessions:
         """A session that goes on, but no longer as this user's."""
         yield DropTokens(self._index(user_id), (token,))
 
-    def _read(self, token: str, text: str | None) -> SessionRecord | None:
-        record = None if text is None else parse(text)
+    def _indexed(self, user_id: str) -> "Plan[Operation[Any], list[Indexed]]":
+        """The tokens of a user's index, each with its record if there is a sound one."""
+        tokens = read_index(*(yield GetMany((self._index(user_id),))))
+        texts = (yield GetMany(tuple(map(self._key, tokens)))) if tokens else []
+        return [(token, parse(text)) for token, text in zip(tokens, texts, strict=True)]
+
+    def _live(self, token: str, record: SessionRecord | None) -> SessionRecord | None:
         is_live = record and record.token == token and record.expires_at > self.clock()
         return record if is_live else None
 
@@ -161,10 +159,10 @@ class UserSessions:
         return self._keyspace.physical(f"session:user:{user_id}")
 
 
-def parse(text: str) -> SessionRecord | None:
-    """A record, or None if it is corrupt."""
+def parse(text: str | None) -> SessionRecord | None:
+    """A stored record; None if there is none, or a corrupt one."""
     try:
-        return SessionRecord.from_json(text)
+        return None if text is None else SessionRecord.from_json(text)
     except ValueError:
         return None
 

@@ -278,7 +278,9 @@ def test_a_corrupt_record_breaks_nothing(engine: Site) -> None:
     assert secondary_storage.list_keys() == []
 
 
-@pytest.mark.parametrize("junk", ["", "null", "{}", "[1, null, {}]", '"x"', "[" * 5_000, "["])
+@pytest.mark.parametrize(
+    "junk", ["", "null", "{}", "[1, null, {}]", '"x"', "[" * 5_000, "[", '["\\ud800"]']
+)
 def test_a_corrupt_index_breaks_nothing(engine: Site, junk: str) -> None:
     """QUIRK-04: it begins anew with the next sign-in."""
     ada = Browser(engine)

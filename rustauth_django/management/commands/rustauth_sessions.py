@@ -49,7 +49,7 @@ class Command(StoresCommand):
         sessions, run = self.stores.user_sessions, self.stores.backend.run
         for keys in whole_steps(pages(self.stores.backend, [sessions.first_page()])):
             texts = run(GetMany(tuple(keys))) if keys else []
-            records = (text and parse(text) for text in texts)
+            records = map(parse, texts)
             yield from (record for record in records if record and record.user_id)
 
     def revoke_all(self) -> Iterator[int]:
