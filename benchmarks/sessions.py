@@ -84,10 +84,11 @@ def load_anew(session: Any) -> None:
 
 def race() -> None:
     from rustauth_django.connections import get_stores
-    from rustauth_django.plans import drive
-    from rustauth_django.records import SessionRecord
+    from rustauth_django.engine.plans import drive
+    from rustauth_django.sessions import user_sessions
+    from rustauth_django.sessions.records import SessionRecord
 
-    users, run = get_stores().user_sessions, get_stores().backend.run
+    users, run = user_sessions(), get_stores().backend.run
     revived = 0
     with ThreadPoolExecutor(2) as pool:
         for number in range(RACES):

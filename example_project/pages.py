@@ -17,11 +17,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 from django.views.generic import FormView
 
-from rustauth_django import verification
+from rustauth_django import rate_limit, verification
 from rustauth_django.contrib import auth
-from rustauth_django.decorators import rate_limit
-from rustauth_django.records import Verification
 from rustauth_django.sessions import list_sessions, revoke_other_sessions, revoke_session
+from rustauth_django.verification import Verification
 
 from .forms import SignInForm, SignUpForm
 from .mail import outbox

@@ -1,9 +1,10 @@
 """The short-lived state of authentication for Django, on Redis and Valkey."""
 
 from .connections import lazy_store
+from .decorators import rate_limit, rate_limit_exempt
 from .exceptions import BackendError, BackendUnavailable, InvalidConfig, RustAuthError
-from .ratelimit import RateLimitStore
-from .rates import RateLimitDecision, RateLimitRule
+from .limits.rates import RateLimitDecision, RateLimitRule
+from .limits.store import RateLimitStore
 from .storage import SecondaryStorage
 from .stores import RustAuthStores
 
@@ -18,6 +19,8 @@ __all__ = [
     "RustAuthError",
     "RustAuthStores",
     "SecondaryStorage",
+    "rate_limit",
+    "rate_limit_exempt",
     "rate_limit_store",
     "secondary_storage",
 ]

@@ -9,8 +9,8 @@ from django.utils.translation import gettext_lazy as _
 
 from .checks import check_deployment, check_settings, check_urls
 from .connections import get_stores
+from .limits.store import RateLimitStore
 from .login import count_failure, forgive
-from .ratelimit import RateLimitStore
 from .sessions import forget_current, note_client, revoke_on_change, revoke_on_delete
 from .storage import SecondaryStorage
 from .stores import RustAuthStores

@@ -19,14 +19,13 @@ from django.urls import URLResolver, get_resolver
 from django.urls.resolvers import LocalePrefixPattern
 from django.utils.module_loading import import_string
 
-from .client_ip import Network
 from .conf import Settings, middleware_paths, read
+from .conf.sections import did_you_mean, quote
 from .connections import client_of_cache, open_settings, wire
 from .exceptions import InvalidConfig
-from .middleware import RateLimitMiddleware
-from .paths import base, matches, normalize_path
-from .rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
-from .sections import did_you_mean, quote
+from .limits.clients import Network
+from .limits.paths import base, matches, normalize_path
+from .limits.rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
 
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
 
@@ -176,7 +175,8 @@ def is_quick(alias: str) -> bool:
 
 
 def _check_middleware() -> Iterator[CheckMessage]:
-    places: dict[type, list[int]] = {RateLimitMiddleware: [], CsrfViewMiddleware: []}
+    limiter: type = import_string(MIDDLEWARE_PATH)
+    places: dict[type, list[int]] = {limiter: [], CsrfViewMiddleware: []}
     for index, path in enumerate(middleware_paths()):
         try:
             found = import_string(path)
@@ -185,7 +185,7 @@ def _check_middleware() -> Iterator[CheckMessage]:
         for kind in places:
             if isinstance(found, type) and issubclass(found, kind):
                 places[kind].append(index)
-    ours, csrf = places[RateLimitMiddleware], places[CsrfViewMiddleware]
+    ours, csrf = places[limiter], places[CsrfViewMiddleware]
     if not ours:
         yield warning(
             "W002",

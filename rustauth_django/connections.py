@@ -1,10 +1,10 @@
 """From settings to the one backend of this process, and what is built on it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.redis import RedisCache
@@ -17,23 +17,26 @@ from django_redis.cache import RedisCache as DjangoRedisCache
 from django_redis.client import ShardClient
 from redis import Redis
 
-from .backends.base import Backend
-from .backends.opening import InvalidOption, open_backend
-from .backends.redis import RedisBackend
 from .conf import Settings, get_settings
+from .engine.backends import Backend
+from .engine.opening import InvalidOption, open_backend
+from .engine.redis import RedisBackend
 from .exceptions import InvalidConfig
-from .guard import Guard
+from .limits.guard import Guard
 from .stores import RustAuthStores
-from .tokens import VerificationStore
+
+F = TypeVar("F")
+Builder: TypeAlias = Callable[[Settings, RustAuthStores], F]
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The stores and the guard that belong to one version of the settings."""
+    """What belongs to one version of the settings; ``features`` are by their builders."""
 
+    settings: Settings
     stores: RustAuthStores
-    verifications: VerificationStore
     guard: Guard
+    features: dict[Builder[Any], Any] = field(default_factory=dict)
 
 
 # By its path: the package that it needs is an extra.
@@ -49,14 +52,21 @@ def get_stores() -> RustAuthStores:
     return _wiring().stores
 
 
-def get_verification_store() -> VerificationStore:
-    """The one-time tokens on these stores."""
-    return _wiring().verifications
-
-
 def get_guard() -> Guard:
     """The guard that the settings describe."""
     return _wiring().guard
+
+
+def get_feature(build: Builder[F]) -> F:
+    """What ``build`` makes of the settings and the stores, kept until the settings change.
+
+    So a feature is built on this module, which does not know it.
+    """
+    wiring = _wiring()
+    if build not in wiring.features:
+        wiring.features[build] = build(wiring.settings, wiring.stores)
+    feature: F = wiring.features[build]
+    return feature
 
 
 def _wiring() -> Wiring:
@@ -111,13 +121,8 @@ def wire(settings: Settings, backend: Backend) -> Wiring:
         scan_count=settings.scan_count,
         local_refusals=settings.local_refusals,
     )
-    verifications = VerificationStore(
-        stores.backend,
-        secret=settings.rate_limit.visitors.secret,
-        key_prefix=settings.key_prefix,
-        plain=settings.plain_tokens,
-    )
-    return Wiring(stores, verifications, Guard(settings.rate_limit, stores, observe=observe))
+    guard = Guard(settings.rate_limit, stores.rate_limit_store, observe=observe)
+    return Wiring(settings, stores, guard)
 
 
 def open_settings(settings: Settings) -> Backend:

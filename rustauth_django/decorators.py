@@ -10,13 +10,13 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 
 from .connections import get_guard
+from .engine.plans import Call, Plan
 from .exceptions import InvalidConfig
-from .guard import Ask, Guard, after, plain
-from .limiter import OnError, Step
-from .plans import Call, Plan
-from .rates import RateLimitRule, to_rules
-from .responses import refusal
-from .subjects import Key, MissingAddress, Subject, parse_key
+from .limits.guard import Ask, Guard, after, plain
+from .limits.keys import Key, MissingAddress, Subject, parse_key
+from .limits.outages import Step
+from .limits.rates import OnError, RateLimitRule, to_rules
+from .limits.responses import refusal
 
 View = TypeVar("View", bound=Callable[..., Any])
 Rates: TypeAlias = str | RateLimitRule | Callable[[HttpRequest], Any]
@@ -54,7 +54,7 @@ def rate_limit(
     """Limit a view, of either kind; on a class, through ``method_decorator``.
 
     ``rates`` are texts ("5/m"), rules, or one function of the request that returns some or
-    None; all of them count, or none does. ``key`` says by what: see ``subjects.py``.
+    None; all of them count, or none does. ``key`` says by what: see ``limits/keys.py``.
     Views of one ``scope`` share their counters, without it each has its own. ``methods``
     are those that count. ``cost`` is what each request spends. ``on`` is "request",
     "failure", "success" or a function of request and response: all but the first are

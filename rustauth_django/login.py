@@ -14,12 +14,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 from .connections import get_guard
-from .guard import REFUSED_ATTRIBUTE, Ask, Guard, plain
-from .limiter import Step
-from .plans import Plan
-from .subjects import MissingAddress, Visitors
+from .engine.plans import Plan
+from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, plain
+from .limits.keys import LOGIN, MissingAddress, account_key
+from .limits.outages import Step
 
-NAME = "login"
 TYPED_ATTRIBUTE = "_rate_limit_typed"
 
 
@@ -112,14 +111,9 @@ def ask_of(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan
         except MissingAddress:
             address = None
         if address:
-            limits += [(f"{address}|{NAME}", rule) for rule in rules.address]
+            limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
     # How much an account has left is nobody's business but its owner's.
-    return Ask(NAME, tuple(limits), quiet=True) if limits else None
-
-
-def account_key(name: str, visitors: Visitors) -> str:
-    """The key under which an account's failures are counted."""
-    return f"account:{visitors.typed(name)}|{NAME}"
+    return Ask(LOGIN, tuple(limits), quiet=True) if limits else None
 
 
 def typed_name(credentials: dict[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
 from .connections import get_guard
-from .guard import finish
+from .limits.guard import finish
 
 
 class RateLimitMiddleware:

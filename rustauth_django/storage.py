@@ -2,10 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator
 
-from .backends.base import Backend
-from .durations import MAX_TTL_MS, Seconds, to_milliseconds
-from .exceptions import InvalidConfig
-from .keyspace import (
+from .engine.backends import Backend
+from .engine.durations import MAX_TTL_MS, Seconds, to_milliseconds
+from .engine.keyspace import (
     DEFAULT_PREFIX,
     DEFAULT_SCAN_COUNT,
     Keyspace,
@@ -15,7 +14,7 @@ from .keyspace import (
     pages,
     plain_text,
 )
-from .operations import (
+from .engine.operations import (
     CompareAndSet,
     Delete,
     DeleteIfValue,
@@ -27,6 +26,7 @@ from .operations import (
     Take,
     TimeToLive,
 )
+from .exceptions import InvalidConfig
 
 
 class SecondaryStorage:
@@ -46,53 +46,53 @@ class SecondaryStorage:
         key_prefix: str = DEFAULT_PREFIX,
         scan_count: int = DEFAULT_SCAN_COUNT,
     ) -> None:
-        self._backend = backend
+        self.backend = backend
         self.keyspace = Keyspace(key_prefix, "secondary", "secondary storage", scan_count)
 
     def __repr__(self) -> str:
-        return f"<SecondaryStorage {self.keyspace.prefix!r} on {self._backend.location}>"
+        return f"<SecondaryStorage {self.keyspace.prefix!r} on {self.backend.location}>"
 
     def get(self, key: str) -> str | None:
         """The value, or None if there is none or it has expired (ST-01)."""
-        return self._backend.run(Get(self.keyspace.physical(key)))
+        return self.backend.run(Get(self.keyspace.physical(key)))
 
     async def aget(self, key: str) -> str | None:
-        return await self._backend.arun(Get(self.keyspace.physical(key)))
+        return await self.backend.arun(Get(self.keyspace.physical(key)))
 
     def set(self, key: str, value: str, ttl: Seconds | None = None) -> None:
         """Store the value; an earlier ttl is forgotten. With ttl 0, remove it (ST-02 to ST-04)."""
-        self._backend.run(self._set(key, value, ttl))
+        self.backend.run(self._set(key, value, ttl))
 
     async def aset(self, key: str, value: str, ttl: Seconds | None = None) -> None:
-        await self._backend.arun(self._set(key, value, ttl))
+        await self.backend.arun(self._set(key, value, ttl))
 
     def set_if_not_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
         """Store the value if the key is absent; with ttl 0 never (ST-08 to ST-11)."""
-        return self._backend.run(self._set_if_not_exists(key, value, ttl))
+        return self.backend.run(self._set_if_not_exists(key, value, ttl))
 
     async def aset_if_not_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
-        return await self._backend.arun(self._set_if_not_exists(key, value, ttl))
+        return await self.backend.arun(self._set_if_not_exists(key, value, ttl))
 
     def set_if_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
         """Store the value if the key is present; with ttl 0 remove it. Was it present?"""
-        return self._backend.run(self._set_if_exists(key, value, ttl))
+        return self.backend.run(self._set_if_exists(key, value, ttl))
 
     async def aset_if_exists(self, key: str, value: str, ttl: Seconds | None = None) -> bool:
-        return await self._backend.arun(self._set_if_exists(key, value, ttl))
+        return await self.backend.arun(self._set_if_exists(key, value, ttl))
 
     def delete(self, key: str) -> None:
         """Remove the key, whether or not it is there (ST-06)."""
-        self._backend.run(Delete(self.keyspace.physical(key)))
+        self.backend.run(Delete(self.keyspace.physical(key)))
 
     async def adelete(self, key: str) -> None:
-        await self._backend.arun(Delete(self.keyspace.physical(key)))
+        await self.backend.arun(Delete(self.keyspace.physical(key)))
 
     def take(self, key: str) -> str | None:
         """The value, removed in the same step: of many callers one gets it (ST-12 to ST-14)."""
-        return self._backend.run(Take(self.keyspace.physical(key)))
+        return self.backend.run(Take(self.keyspace.physical(key)))
 
     async def atake(self, key: str) -> str | None:
-        return await self._backend.arun(Take(self.keyspace.physical(key)))
+        return await self.backend.arun(Take(self.keyspace.physical(key)))
 
     def compare_and_set(
         self, key: str, expected: str | None, value: str, ttl: Seconds | None = None
@@ -102,26 +102,26 @@ class SecondaryStorage:
         The ttl is never kept. With ttl 0 a match removes the key; there is nothing to
         match when ``expected`` is None, so that is False (ST-19, ST-20).
         """
-        return self._backend.run(self._compare_and_set(key, expected, value, ttl))
+        return self.backend.run(self._compare_and_set(key, expected, value, ttl))
 
     async def acompare_and_set(
         self, key: str, expected: str | None, value: str, ttl: Seconds | None = None
     ) -> bool:
-        return await self._backend.arun(self._compare_and_set(key, expected, value, ttl))
+        return await self.backend.arun(self._compare_and_set(key, expected, value, ttl))
 
     def delete_if_value(self, key: str, expected: str | None) -> bool:
         """Remove the key if it holds ``expected``; None matches nothing (ST-23 to ST-25)."""
-        return self._backend.run(self._delete_if_value(key, expected))
+        return self.backend.run(self._delete_if_value(key, expected))
 
     async def adelete_if_value(self, key: str, expected: str | None) -> bool:
-        return await self._backend.arun(self._delete_if_value(key, expected))
+        return await self.backend.arun(self._delete_if_value(key, expected))
 
     def ttl(self, key: str) -> int | None:
         """Seconds left, rounded up; None if the key is absent or does not expire."""
-        return _seconds(self._backend.run(TimeToLive(self.keyspace.physical(key))))
+        return _seconds(self.backend.run(TimeToLive(self.keyspace.physical(key))))
 
     async def attl(self, key: str) -> int | None:
-        return _seconds(await self._backend.arun(TimeToLive(self.keyspace.physical(key))))
+        return _seconds(await self.backend.arun(TimeToLive(self.keyspace.physical(key))))
 
     def list_keys(self) -> list[str]:
         """All logical keys, each once, in no order (ST-26, QUIRK-15)."""
@@ -136,11 +136,11 @@ class SecondaryStorage:
         As with SCAN, a key that stays throughout is found, one that comes or goes
         meanwhile may be, and a server that resizes its table may repeat one.
         """
-        walk = pages(self._backend, self.first_pages())
+        walk = pages(self.backend, self.first_pages())
         return (self.keyspace.logical(key) for page in walk for key in page)
 
     def aiter_keys(self) -> AsyncIterator[str]:
-        walk = apages(self._backend, self.first_pages())
+        walk = apages(self.backend, self.first_pages())
         return (self.keyspace.logical(key) async for page in walk for key in page)
 
     def clear(self) -> int:
@@ -148,10 +148,10 @@ class SecondaryStorage:
 
         Not atomic: it goes page by page, and what is written meanwhile may stay.
         """
-        return sum(clear_pages(self._backend, self.first_pages()))
+        return sum(clear_pages(self.backend, self.first_pages()))
 
     async def aclear(self) -> int:
-        counts = aclear_pages(self._backend, self.first_pages())
+        counts = aclear_pages(self.backend, self.first_pages())
         return sum([count async for count in counts])
 
     def first_pages(self) -> list[Scan]:

@@ -5,16 +5,13 @@ from typing import Any, Self
 from redis import Redis, RedisCluster
 from redis import asyncio as aioredis
 
-from .backends.base import Backend
-from .backends.cluster import ClusterBackend
-from .backends.memory import MemoryBackend
-from .backends.opening import open_backend
-from .backends.redis import RedisBackend
-from .backends.refusals import LocalRefusals
-from .keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
-from .ratelimit import RateLimitStore
+from .engine.backends import Backend, MemoryBackend
+from .engine.keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT
+from .engine.opening import open_backend, open_cluster_client
+from .engine.redis import RedisBackend
+from .limits.refusals import LocalRefusals
+from .limits.store import RateLimitStore
 from .storage import SecondaryStorage
-from .usersessions import UserSessions
 
 
 class RustAuthStores:
@@ -42,7 +39,6 @@ class RustAuthStores:
         self.rate_limit_store = RateLimitStore(
             backend, key_prefix=key_prefix, scan_count=scan_count
         )
-        self.user_sessions = UserSessions(self.secondary_storage.keyspace)
 
     @classmethod
     def from_url(
@@ -83,7 +79,7 @@ class RustAuthStores:
             case Redis(), aioredis.Redis() | None:
                 backend = RedisBackend(client, async_client)
             case RedisCluster(), aioredis.RedisCluster() | None:
-                backend = ClusterBackend.on_client(client, async_client)
+                backend = open_cluster_client(client, async_client)
             case _:
                 kinds = f"{type(client).__name__} and {type(async_client).__name__}"
                 raise TypeError(

@@ -10,7 +10,7 @@ import redis
 from redis import asyncio as aioredis
 
 from rustauth_django import RustAuthStores
-from rustauth_django.backends.memory import MemoryBackend
+from rustauth_django.engine.backends import MemoryBackend
 
 from .example import Example
 from .faces import Face

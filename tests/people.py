@@ -1,10 +1,13 @@
-"""Accounts without a database: who may sign in, and how views see them."""
+"""Accounts without a database: who may sign in, how views see them, where their sessions are."""
 
 from typing import Any
 
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
 from django.http import HttpRequest
+
+from rustauth_django import RustAuthStores
+from rustauth_django.sessions.index import UserSessions
 
 PASSWORD = "correct horse"
 NAMES = {"ada": 1, "grace": 2, "ada@example.com": 1}
@@ -36,3 +39,8 @@ class PeopleBackend(BaseBackend):
 
     def get_user(self, user_id: Any) -> Person | None:
         return person(int(user_id))
+
+
+def sessions_of(stores: RustAuthStores) -> UserSessions:
+    """The records and indexes of login sessions on these stores."""
+    return UserSessions(stores.secondary_storage.keyspace)

@@ -6,7 +6,7 @@ from typing import Any
 from django.test import AsyncClient, Client, override_settings
 
 from rustauth_django.connections import get_stores
-from rustauth_django.operations import Scan
+from rustauth_django.engine.operations import Scan
 
 
 class PeerClient(AsyncClient):

@@ -9,9 +9,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rustauth_django import BackendError, InvalidConfig, RateLimitRule
-from rustauth_django.algorithms import consume
-from rustauth_django.rates import ALGORITHM_NAMES, MAX_PRODUCT
+from rustauth_django import InvalidConfig, RateLimitRule
+from rustauth_django.engine.operations import InvalidReply
+from rustauth_django.limits.algorithms import consume
+from rustauth_django.limits.rates import ALGORITHM_NAMES, MAX_PRODUCT
 
 from . import walks
 from .faces import Face
@@ -258,15 +259,15 @@ def test_a_rule_is_known_by_its_name(algorithm: str) -> None:
 @pytest.mark.parametrize(
     ("reply", "what"),
     [
-        (None, "not 1 outcomes"),
-        ([], "not 1 outcomes"),
-        ([[1, 1, 0]], "not four values"),
-        ([[1, 1, 0, "x"]], "a value was not an integer"),
-        ([[2, 1, 0, 0]], "`permitted` was not 0 or 1"),
-        ([[1, -1, 0, 0]], "`used` was negative"),
+        (None, "an array of 1"),
+        ([], "an array of 1"),
+        ([[1, 1, 0]], "an array of 4"),
+        ([[1, 1, 0, "x"]], "an outcome: a value is no integer"),
+        ([[2, 1, 0, 0]], "an outcome: `permitted` is neither 0 nor 1"),
+        ([[1, -1, 0, 0]], "an outcome: `used` is negative"),
     ],
 )
-def test_a_strange_reply_is_a_backend_error(reply: Any, what: str) -> None:
+def test_a_strange_reply_is_invalid(reply: Any, what: str) -> None:
     """RL-28: told by name, never guessed at."""
-    with pytest.raises(BackendError, match=f"invalid rate limit script result: {what}"):
+    with pytest.raises(InvalidReply, match=what):
         consume.read_reply(reply, 1)

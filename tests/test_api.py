@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rustauth_django
 from rustauth_django import RateLimitStore, RustAuthStores, SecondaryStorage
-from rustauth_django.tokens import VerificationStore
+from rustauth_django.verification.store import VerificationStore
 
 
 def test_public_names() -> None:
@@ -22,11 +22,44 @@ def test_public_names() -> None:
         "RustAuthError",
         "RustAuthStores",
         "SecondaryStorage",
+        "rate_limit",
+        "rate_limit_exempt",
         "rate_limit_store",
         "secondary_storage",
     ]
     for name in rustauth_django.__all__:
         assert getattr(rustauth_django, name) is not None
+
+
+def test_public_modules() -> None:
+    """What a site may import or name in its settings; every other module may change."""
+    names = {
+        path.stem
+        for path in Path(rustauth_django.__file__).parent.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    internal = {
+        "__init__",
+        "engine",
+        "limits",
+        "conf",
+        "connections",
+        "management",
+        "apps",
+        "checks",
+    }
+    assert names - internal == {
+        "contrib",
+        "decorators",
+        "exceptions",
+        "login",
+        "middleware",
+        "sessions",
+        "signals",
+        "storage",
+        "stores",
+        "verification",
+    }
 
 
 def test_every_method_has_an_async_twin() -> None:

@@ -1,29 +1,28 @@
-"""The structure, as docs/architecture.md draws it: imports go one way."""
+"""The structure, as docs/architecture.md draws it: imports go one way, and not too deep."""
 
 import ast
+import re
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "rustauth_django"
 
-# Upper lines may import lower ones, and modules of one line the ones before them.
-LAYERS = [
-    ["exceptions", "durations", "grammar", "rates", "operations", "plans", "scripts", "records"],
-    ["algorithms", "backends"],
-    ["keyspace", "storage", "ratelimit", "buckets", "usersessions", "tokens", "stores"],
-    [
-        *("signals", "limiter", "client_ip", "access", "subjects", "paths"),
-        *("headers", "responses", "rules", "guard"),
-    ],
-    ["sections", "conf", "connections"],
-    [
-        *("verification", "decorators", "middleware", "contrib", "login", "agents", "sessions"),
-        *("checks", "apps", "__init__", "management"),
-    ],
+# A line may import from its own room and from the lines above it.
+LINES = [
+    ["exceptions", "signals"],
+    ["engine"],
+    ["limits"],
+    ["storage", "stores", "conf", "connections"],
+    ["sessions", "verification"],
+    ["middleware", "decorators", "login"],
+    ["contrib", "management", "checks", "apps", ""],
 ]
-ORDER = [name for layer in LAYERS for name in layer]
-ENGINE = {name for layer in LAYERS[:3] for name in layer}
+LINE = {room: number for number, line in enumerate(LINES) for room in line}
+MAX_DEPTH = 9
+MAX_DOORS = 13
 # What a request, the settings or a database would bring into the engine.
 FORBIDDEN_IN_ENGINE = (
     "django.http",
@@ -36,48 +35,82 @@ FORBIDDEN_IN_ENGINE = (
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def part(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def module_of(path: Path) -> str:
+    """The dotted name of a file, from inside the package; "" for the package itself."""
+    *folders, name = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(folders if name == "__init__" else [*folders, name])
 
 
-def imports(path: Path, tree: ast.AST) -> list[tuple[str, bool]]:
-    """What a file imports: absolute names as they are, parts of this package with a dot."""
+MODULES = {module_of(path): path for path in FILES}
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """The modules of this package that a file imports."""
+    found = set[str]()
+    package = list(path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            target = ".".join([*base, *filter(None, [node.module])])
+            names = {f"{target}.{alias.name}".strip(".") for alias in node.names}
+            inner = names & MODULES.keys()
+            found |= inner if len(inner) == len(names) else {target, *inner}
+    return frozenset(found - {module_of(path)})
+
+
+def imports_from_outside(path: Path) -> list[str]:
     found = []
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            up = len(path.relative_to(PACKAGE).parts) - (node.level - 1)
-            if node.level and up <= 1:
-                first = (node.module or "").partition(".")[0]
-                found += [f".{first}"] if first else [f".{alias.name}" for alias in node.names]
-            elif not node.level:
-                found.append(node.module or "")
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.append(node.module or "")
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_one_way(path: Path) -> None:
-    """No cycle, and no lower layer that knows of an upper one."""
-    own = ORDER.index(part(path))
-    for name in imports(path, ast.parse(path.read_text())):
-        if name.startswith("."):
-            assert ORDER.index(name[1:]) <= own, f"{path.name} imports {name[1:]}"
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module: str) -> None:
+    """No line knows of one below it."""
+    for name in imports(MODULES[module]):
+        assert name in MODULES, f"{module} imports {name}, which is no module"
+        assert LINE[room_of(name)] <= LINE[room_of(module)], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if part(path) in ENGINE], ids=lambda path: path.name
-)
-def test_the_engine_knows_nothing_of_requests(path: Path) -> None:
+def test_no_circle_and_no_tower() -> None:
+    """From any module to one that imports nothing of ours it is a short way, without a circle."""
+    depth: dict[str, int] = {}
+    graph = {module: imports(path) for module, path in MODULES.items()}
+    for module in TopologicalSorter(graph).static_order():
+        depth[module] = 1 + max((depth[name] for name in graph[module]), default=0)
+    assert max(depth.values()) <= MAX_DEPTH, sorted(depth.items(), key=lambda item: item[1])
+
+
+def test_few_doors() -> None:
+    """The top of the package is what settings and imports of a site name."""
+    assert len(list(PACKAGE.glob("*.py"))) <= MAX_DOORS
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) == "engine"])
+def test_the_engine_knows_nothing_of_requests(module: str) -> None:
     """Values in, values out."""
-    for name in imports(path, ast.parse(path.read_text())):
+    for name in imports_from_outside(MODULES[module]):
         assert not name.startswith(FORBIDDEN_IN_ENGINE)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_import_hides_in_a_function(path: Path) -> None:
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_hides_in_a_function(module: str) -> None:
     """All of them are at the top, where a reader looks."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(MODULES[module])
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -85,15 +118,28 @@ def test_no_import_hides_in_a_function(path: Path) -> None:
 
 
 def test_settings_have_one_reader() -> None:
-    """conf.py, and nobody else."""
+    """The package conf, and nobody else."""
     readers = [
-        path.name
-        for path in FILES
+        module
+        for module, path in MODULES.items()
         if any(
             isinstance(node, ast.ImportFrom)
             and node.module == "django.conf"
             and any(alias.name == "settings" for alias in node.names)
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(tree_of(path))
         )
     ]
-    assert readers == ["conf.py"]
+    assert readers == ["conf"]
+
+
+def test_the_map_names_what_is_there() -> None:
+    """Each file that docs/architecture.md names exists, and each file of a room is named."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    table = page.partition("| what it does |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`([\w/]+(?:/|\.py))`", table))
+    for name in named:
+        assert (PACKAGE / name).exists(), name
+    for room in ("limits", "contrib"):
+        for path in (PACKAGE / room).glob("[a-z]*.py"):
+            told = f"{room}/{path.name}" in page or f"`{path.name}`" in page
+            assert told, f"{room}/{path.name} is not on the map"

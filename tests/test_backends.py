@@ -27,9 +27,9 @@ from rustauth_django import (
     RustAuthError,
     RustAuthStores,
 )
-from rustauth_django.backends.loops import twin
 from rustauth_django.connections import get_stores
-from rustauth_django.operations import Describe
+from rustauth_django.engine.loops import twin
+from rustauth_django.engine.operations import Describe
 
 from .faces import Face
 from .servers import BINARIES, Server, ServerFailed, free_port

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rustauth_django.client_ip import ClientAddresses, normalize_ip, parse_address
+from rustauth_django.limits.clients import ClientAddresses, normalize_ip, parse_address
 
 XFF = "HTTP_X_FORWARDED_FOR"
 

@@ -21,9 +21,10 @@ from rustauth_django import (
     RateLimitRule,
     RustAuthStores,
 )
-from rustauth_django.backends.cluster import ClusterBackend, redirection_of
-from rustauth_django.operations import Delete, Describe, Get, Set, Take
-from rustauth_django.rates import ALGORITHM_NAMES
+from rustauth_django.engine.cluster import redirection_of
+from rustauth_django.engine.opening import open_cluster_client
+from rustauth_django.engine.operations import Delete, Describe, Get, Set, Take
+from rustauth_django.limits.rates import ALGORITHM_NAMES
 
 from .clusters import ABLE, SIZE, Cluster
 from .faces import Face
@@ -398,7 +399,7 @@ async def test_a_slot_that_moves_is_followed_by_a_callers_clients(
     key = next(f"{prefix}{i}" for i in itertools.count() if cluster.owner(f"{prefix}{i}") == 1)
     with redis.RedisCluster.from_url(cluster.url) as client:
         async with aioredis.RedisCluster.from_url(cluster.url) as async_client:
-            backend = ClusterBackend.on_client(client, async_client)
+            backend = open_cluster_client(client, async_client)
             for source, target in ((1, 0), (0, 1)):
                 assert not await backend.arun(Delete(key))
                 moving = move(cluster, key_slot(key.encode()), source, target)
@@ -450,7 +451,7 @@ def storage_at(runner: asyncio.Runner | None) -> Iterator[Callable[..., Face]]:
 def test_servers_that_die_and_come_back(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One takes its keys with it until its slots are another's; all of them are an outage; and
     the first call that can succeed does."""
-    monkeypatch.setattr("rustauth_django.backends.cluster.ASK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("rustauth_django.engine.cluster.ASK_AGAIN_SECONDS", 0.05)
     with (
         Cluster() as cluster,
         RustAuthStores.from_url(

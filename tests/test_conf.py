@@ -8,10 +8,10 @@ from django.core.checks import Error, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient, Client, override_settings
 
-import rustauth_django
 from rustauth_django import InvalidConfig, RateLimitRule, rate_limit_store, secondary_storage
 from rustauth_django.conf import DEFAULTS, RATE_LIMIT_DEFAULTS, SESSIONS_DEFAULTS, get_settings
 from rustauth_django.connections import get_stores
+from rustauth_django.middleware import RateLimitMiddleware
 
 from .servers import Server
 
@@ -550,7 +550,7 @@ def test_a_broad_rule_that_loosens_sign_in_is_told(rule: Any, warns: bool) -> No
     assert found == (["W006"] if warns else [])
 
 
-class Subclass(rustauth_django.middleware.RateLimitMiddleware):  # type: ignore[name-defined]
+class Subclass(RateLimitMiddleware):
     """A site's own limiter."""
 
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from rustauth_django import InvalidConfig, RateLimitRule, RustAuthStores
-from rustauth_django.rates import ALGORITHM_NAMES
+from rustauth_django.limits.rates import ALGORITHM_NAMES
 
 from .faces import Face
 from .servers import PATIENT, Server

@@ -9,8 +9,8 @@ from django.test import RequestFactory, override_settings
 
 from rustauth_django import BackendUnavailable, InvalidConfig, RateLimitRule
 from rustauth_django.decorators import rate_limit
+from rustauth_django.limits.keys import Visitors
 from rustauth_django.signals import rate_limit_shadowed, rate_limited
-from rustauth_django.subjects import Visitors
 
 from .conftest import Clock
 from .faces import Face

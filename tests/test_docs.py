@@ -16,11 +16,13 @@ import rustauth_django
 from rustauth_django import RateLimitRule, RustAuthStores, signals, verification
 from rustauth_django.conf import DEFAULTS, LOGIN_DEFAULTS, RATE_LIMIT_DEFAULTS, SESSIONS_DEFAULTS
 from rustauth_django.decorators import rate_limit
-from rustauth_django.operations import Describe, ReadFields
-from rustauth_django.plans import drive
-from rustauth_django.records import SessionRecord
-from rustauth_django.rules import RESET_VIEWS, SIGN_IN_VIEWS
+from rustauth_django.engine.operations import Describe
+from rustauth_django.engine.plans import drive
+from rustauth_django.limits.operations import ReadFields
+from rustauth_django.limits.rules import RESET_VIEWS, SIGN_IN_VIEWS
+from rustauth_django.sessions.records import SessionRecord
 
+from .people import sessions_of
 from .servers import BINARIES, Server
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +63,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
 
 def test_every_check_is_documented() -> None:
     """By its id."""
-    source = "".join(path.read_text() for path in (ROOT / "rustauth_django").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "rustauth_django").rglob("*.py"))
     ids = set(re.findall(r'"(?:rustauth_django\.)?([EW]\d{3})"', source))
     assert len(ids) >= 11
     for id in ids:
@@ -182,7 +184,7 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             assert limits.consume("key", RateLimitRule.parse("5/m")).permitted
             assert stores.backend.run(ReadFields(limits.keyspaces[1].physical("key")))
             assert limits.clear() == 2
-            sessions, now = stores.user_sessions, datetime.now(UTC)
+            sessions, now = sessions_of(stores), datetime.now(UTC)
             record = SessionRecord("id", "7", now + timedelta(1), "a" * 32, None, None, now, now)
             assert drive(sessions.put(record, "absent"), stores.backend.run)
             assert drive(sessions.of_user("7"), stores.backend.run) == [record]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rustauth_django import RateLimitDecision, RateLimitRule
-from rustauth_django.headers import limit_headers
+from rustauth_django.limits.headers import limit_headers
 
 
 def test_a_permitted_request_tells_what_is_left() -> None:

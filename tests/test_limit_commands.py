@@ -21,10 +21,10 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from rustauth_django import RateLimitRule, RustAuthStores
-from rustauth_django.buckets import rule_named
 from rustauth_django.conf import get_settings
 from rustauth_django.connections import get_stores
 from rustauth_django.decorators import rate_limit
+from rustauth_django.limits.standings import rule_named
 from rustauth_django.login import account_key
 
 from .servers import Server

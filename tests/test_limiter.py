@@ -10,12 +10,12 @@ import pytest
 from django.test import override_settings
 
 from rustauth_django import BackendUnavailable, RateLimitRule, RustAuthStores
-from rustauth_django.backends.base import Backend
-from rustauth_django.backends.memory import MemoryBackend
 from rustauth_django.connections import get_guard
-from rustauth_django.limiter import FAILURES, PAUSE, Limiter, OnError, Uncounted
-from rustauth_django.operations import Operation
-from rustauth_django.plans import Call, adrive, drive
+from rustauth_django.engine.backends import Backend, MemoryBackend
+from rustauth_django.engine.operations import Operation
+from rustauth_django.engine.plans import Call, adrive, drive
+from rustauth_django.limits.outages import FAILURES, PAUSE, Limiter
+from rustauth_django.limits.rates import OnError, Uncounted
 from rustauth_django.signals import backend_state_changed
 
 from .servers import BINARIES, Server

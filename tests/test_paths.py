@@ -4,7 +4,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from rustauth_django.paths import is_literal, matches, normalize_path
+from rustauth_django.limits.paths import is_literal, matches, normalize_path
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from rustauth_django import (
     RateLimitStore,
     RustAuthStores,
 )
-from rustauth_django.algorithms.consume import LATEST_MS
-from rustauth_django.durations import ceil_seconds
+from rustauth_django.engine.durations import ceil_seconds
+from rustauth_django.limits.operations import LATEST_MS
 
 from .conftest import Clock
 from .faces import Face
@@ -299,9 +299,9 @@ def test_memory_forgets_buckets(memory: RustAuthStores, clock: Clock) -> None:
     for i in range(20_000):
         store.consume(f"key-{i}", rule)
         clock.now_ms += 10
-    buckets = memory.backend._buckets  # type: ignore[attr-defined]
+    buckets = memory.backend._memory._buckets  # type: ignore[attr-defined]
     assert len(buckets) < 3_000
-    memory.backend._max_buckets = 1_000  # type: ignore[attr-defined]
+    memory.backend._memory._max_buckets = 1_000  # type: ignore[attr-defined]
     for i in range(2_000):
         store.consume(f"new-{i}", rule)
     assert len(buckets) == 1_000

@@ -3,7 +3,7 @@
 import pytest
 
 from rustauth_django import InvalidConfig, RateLimitRule
-from rustauth_django.grammar import UNITS
+from rustauth_django.limits.grammar import UNITS
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from rustauth_django.records import Verification, dump, load, moment, read_time, write_time
+from rustauth_django.engine.records import dump, load, moment, read_time, write_time
+from rustauth_django.verification.records import Verification
 
 AT = datetime(2026, 6, 5, 12, 34, 56, tzinfo=UTC)
 WIRE = (

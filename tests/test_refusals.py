@@ -7,12 +7,12 @@ import pytest
 from django.test import override_settings
 
 from rustauth_django import RateLimitRule, RustAuthStores
-from rustauth_django.backends.base import Backend
-from rustauth_django.backends.memory import MemoryBackend
-from rustauth_django.backends.refusals import MAX_REFUSALS, LocalRefusals
 from rustauth_django.connections import get_stores
-from rustauth_django.operations import Consume, Operation
-from rustauth_django.ratelimit import RateLimitStore
+from rustauth_django.engine.backends import Backend, MemoryBackend
+from rustauth_django.engine.operations import Operation
+from rustauth_django.limits.operations import Consume
+from rustauth_django.limits.refusals import MAX_REFUSALS, LocalRefusals
+from rustauth_django.limits.store import RateLimitStore
 
 from .conftest import Clock
 from .faces import Face

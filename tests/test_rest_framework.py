@@ -24,7 +24,7 @@ from rustauth_django.contrib.rest_framework import (
 )
 from rustauth_django.contrib.testing import RateLimits
 from rustauth_django.contrib.throttling import rules_of
-from rustauth_django.rates import MAX_LOG, RateLimitRule
+from rustauth_django.limits.rates import MAX_LOG, RateLimitRule
 from rustauth_django.signals import rate_limited
 
 from .servers import Server

@@ -12,11 +12,12 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from rustauth_django import RustAuthStores
-from rustauth_django.backends.base import Backend
 from rustauth_django.connections import use
-from rustauth_django.operations import Unlink
-from rustauth_django.plans import drive
+from rustauth_django.engine.backends import Backend
+from rustauth_django.engine.operations import Unlink
+from rustauth_django.engine.plans import drive
 
+from .people import sessions_of
 from .servers import Server
 from .test_sessions import FIREFOX, record_of
 
@@ -31,7 +32,7 @@ def site(one_server: Server, prefix: str, db: None) -> Iterator[RustAuthStores]:
     ):
         stores.secondary_storage.set("magic-link:x", "1", 60)
         for token, user_id in (("a" * 32, "7"), ("b" * 32, "7"), ("c" * 32, "8"), ("d" * 32, "")):
-            put = stores.user_sessions.put(record_of(token, user_id), "absent")
+            put = sessions_of(stores).put(record_of(token, user_id), "absent")
             assert drive(put, stores.backend.run)
         yield stores
 
@@ -83,7 +84,7 @@ class Late(Backend):
     def run(self, operation: Any) -> Any:
         answer = self._stores.backend.run(operation)
         if isinstance(operation, Unlink):
-            put = self._stores.user_sessions.put(record_of(next(self._tokens) * 32, "7"), "absent")
+            put = sessions_of(self._stores).put(record_of(next(self._tokens) * 32, "7"), "absent")
             drive(put, self._stores.backend.run)
         return answer
 
@@ -101,7 +102,7 @@ def test_who_signs_in_meanwhile_stays_listed(site: RustAuthStores) -> None:
     """Whatever is live after it can be listed, and so revoked."""
     with use(Late(site)):
         assert int(run("revoke", "--all").split()[1]) >= 4
-    listed = {one.token for one in drive(site.user_sessions.of_user("7"), site.backend.run)}
+    listed = {one.token for one in drive(sessions_of(site).of_user("7"), site.backend.run)}
     live = {key for key in site.secondary_storage.list_keys() if "user" not in key}
     assert live - {"magic-link:x"} == {f"session:{token}" for token in listed}
     assert listed
@@ -110,7 +111,7 @@ def test_who_signs_in_meanwhile_stays_listed(site: RustAuthStores) -> None:
 def test_a_known_user_is_told_of(site: RustAuthStores) -> None:
     """Receivers of sessions_revoked have the user."""
     user = User.objects.create_user("ada")
-    put = site.user_sessions.put(record_of("e" * 32, str(user.pk)), "absent")
+    put = sessions_of(site).put(record_of("e" * 32, str(user.pk)), "absent")
     assert drive(put, site.backend.run)
     assert run("revoke", "--user", str(user.pk)).startswith("Revoked 1 session")
 
@@ -134,7 +135,7 @@ def test_odd_agents_move_no_cursor(site: RustAuthStores, one_server: Server) -> 
     """What a client calls itself is its own invention."""
     record: Any = record_of("f" * 32, "9")
     for agent in ("\x1b[2Jx\ny", FIREFOX):
-        put = site.user_sessions.put(replace(record, user_agent=agent), "absent")
+        put = sessions_of(site).put(replace(record, user_agent=agent), "absent")
         drive(put, site.backend.run)
         assert "\x1b" not in run("list", "--user", "9")
         assert len(run("list", "--user", "9").splitlines()) == 1

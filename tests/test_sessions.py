@@ -20,15 +20,15 @@ from django.urls import path
 
 from rustauth_django import BackendUnavailable, RustAuthStores, secondary_storage, sessions
 from rustauth_django.connections import get_stores
-from rustauth_django.keyspace import pages
-from rustauth_django.operations import GetMany, Unlink
-from rustauth_django.plans import drive
-from rustauth_django.records import SessionRecord
+from rustauth_django.engine.keyspace import pages
+from rustauth_django.engine.operations import GetMany, Unlink
+from rustauth_django.engine.plans import drive
 from rustauth_django.sessions import SessionStore, current, forget_current
+from rustauth_django.sessions.records import SessionRecord
 from rustauth_django.signals import sessions_revoked
 
 from .faces import Face
-from .people import PASSWORD, person
+from .people import PASSWORD, person, sessions_of
 from .servers import PATIENT, Server
 from .site import PeerClient, Site
 
@@ -586,18 +586,18 @@ def record_of(token: str, user_id: str = "7") -> SessionRecord:
 def test_a_thousand_sign_ins_at_once_are_all_in_the_index(server: Server, prefix: str) -> None:
     """QUIRK-02: none is lost."""
     with RustAuthStores.from_url(server.url, key_prefix=prefix, client_options=PATIENT) as stores:
-        put, run = stores.user_sessions.put, stores.backend.run
+        put, run = sessions_of(stores).put, stores.backend.run
         tokens = [f"{number:032}" for number in range(1_000)]
         with ThreadPoolExecutor(64) as pool:
             assert all(pool.map(lambda t: drive(put(record_of(t), "absent"), run), tokens))
-        listed = drive(stores.user_sessions.of_user("7"), run)
+        listed = drive(sessions_of(stores).of_user("7"), run)
         assert sorted(record.token for record in listed) == tokens
 
 
 def test_revoking_all_while_others_sign_in(server: Server, prefix: str) -> None:
     """Nothing that was signed in before it lives; nothing that came after is lost."""
     with RustAuthStores.from_url(server.url, key_prefix=prefix, client_options=PATIENT) as stores:
-        user, run = stores.user_sessions, stores.backend.run
+        user, run = sessions_of(stores), stores.backend.run
 
         def sign_in(number: int) -> str:
             token = f"{number:032}"
@@ -619,7 +619,7 @@ def test_revoking_all_while_others_sign_in(server: Server, prefix: str) -> None:
 def test_a_refresh_never_revives_what_is_being_revoked(server: Server, prefix: str) -> None:
     """QUIRK-03: whoever is first; ``make bench`` does it 10,000 times."""
     with RustAuthStores.from_url(server.url, key_prefix=prefix, client_options=PATIENT) as stores:
-        user, run = stores.user_sessions, stores.backend.run
+        user, run = sessions_of(stores), stores.backend.run
         with ThreadPoolExecutor(4) as pool:
             for number in range(200):
                 record = record_of(f"{number:032}")
@@ -638,7 +638,7 @@ def test_a_refresh_never_revives_what_is_being_revoked(server: Server, prefix: s
 async def test_tasks_sign_in_at_once(server: Server, prefix: str) -> None:
     """QUIRK-02: on one event loop as well."""
     stores = RustAuthStores.from_url(server.url, key_prefix=prefix, client_options=PATIENT)
-    put = stores.user_sessions.put
+    put = sessions_of(stores).put
     with override_settings(RUSTAUTH={"URL": server.url, "KEY_PREFIX": prefix}):
         tokens = [f"{number:032}" for number in range(200)]
         await asyncio.gather(*(sessions.arun(put(record_of(t), "absent")) for t in tokens))
@@ -649,7 +649,7 @@ async def test_tasks_sign_in_at_once(server: Server, prefix: str) -> None:
 
 def test_what_is_no_text_breaks_nothing(server_stores: RustAuthStores, raw: Any) -> None:
     """QUIRK-04: bytes that are no UTF-8, and keys of another type."""
-    user, run = server_stores.user_sessions, server_stores.backend.run
+    user, run = sessions_of(server_stores), server_stores.backend.run
     root = server_stores.secondary_storage.keyspace.root
     for put in (lambda key: raw.set(key, b"\xff"), lambda key: raw.lpush(key, "x")):
         raw.delete(f"{root}session:user:7")
@@ -665,7 +665,7 @@ def test_what_is_no_text_breaks_nothing(server_stores: RustAuthStores, raw: Any)
 
 def test_a_revocation_finds_a_session_that_gets_a_new_key(server_stores: RustAuthStores) -> None:
     """Between its look at the index and the end of the old key; what begins then is spared."""
-    user, run = server_stores.user_sessions, server_stores.backend.run
+    user, run = sessions_of(server_stores), server_stores.backend.run
     old = record_of("a" * 32)
     drive(user.put(old, "absent"), run)
     plan = user.revoke("7")
@@ -688,7 +688,7 @@ def test_a_revocation_finds_a_session_that_gets_a_new_key(server_stores: RustAut
 
 def test_an_index_of_another_type_begins_anew(server_stores: RustAuthStores, raw: Any) -> None:
     """As anything else that is no index."""
-    user, run = server_stores.user_sessions, server_stores.backend.run
+    user, run = sessions_of(server_stores), server_stores.backend.run
     raw.lpush(f"{server_stores.secondary_storage.keyspace.root}session:user:7", "x")
     assert drive(user.put(record_of("a" * 32), "absent"), run)
     assert [record.token for record in drive(user.of_user("7"), run)] == ["a" * 32]
@@ -696,7 +696,7 @@ def test_an_index_of_another_type_begins_anew(server_stores: RustAuthStores, raw
 
 def test_odd_tokens_keep_their_names(server_stores: RustAuthStores, raw: redis.Redis) -> None:
     """SESS-02: the index is written as serde writes it."""
-    user, run = server_stores.user_sessions, server_stores.backend.run
+    user, run = sessions_of(server_stores), server_stores.backend.run
     tokens = ["a/b/c/d/e", "back\\slash\\/x", 'quote"quote', "x" * 256]
     for token in tokens:
         assert drive(user.put(record_of(token), "absent"), run)
@@ -829,7 +829,10 @@ def test_a_thread_that_serves_another_request_remembers_nobody() -> None:
 
 def test_revoking_everything_is_one_walk(server_stores: RustAuthStores) -> None:
     """The first page of it meets sessions and indexes, and nothing else of the storage."""
-    storage, user = server_stores.secondary_storage, server_stores.user_sessions
+    storage, user = (
+        server_stores.secondary_storage,
+        sessions_of(server_stores),
+    )
     storage.set("magic-link:x", "1", 60)
     for number in range(5):
         drive(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rustauth_django import InvalidConfig, RustAuthStores, SecondaryStorage
-from rustauth_django.backends.base import Backend
-from rustauth_django.operations import CompareAndSet, Get, Set
+from rustauth_django.engine.backends import Backend
+from rustauth_django.engine.operations import CompareAndSet, Get, Set
 
 from .conftest import Clock
 from .faces import Face
@@ -442,4 +442,4 @@ def test_memory_gives_expired_values_back(memory: RustAuthStores, clock: Clock) 
     for i in range(20_000):
         storage.set(f"key-{i}", "value", 1)
         clock.now_ms += 10
-    assert len(memory.backend._values) < 3_000  # type: ignore[attr-defined]
+    assert len(memory.backend._memory._values) < 3_000  # type: ignore[attr-defined]

@@ -14,12 +14,11 @@ import pytest
 from django.test import override_settings
 
 from rustauth_django import InvalidConfig, RustAuthStores, secondary_storage, verification
-from rustauth_django.backends.base import Backend
-from rustauth_django.backends.memory import MemoryBackend
+from rustauth_django.engine.backends import Backend, MemoryBackend
+from rustauth_django.engine.operations import Get, Operation
 from rustauth_django.exceptions import BackendUnavailable
-from rustauth_django.operations import Get, Operation
-from rustauth_django.records import Verification
-from rustauth_django.tokens import VerificationStore
+from rustauth_django.verification.records import Verification
+from rustauth_django.verification.store import VerificationStore
 
 from .conftest import Clock
 from .faces import Face

@@ -27,9 +27,9 @@ def test_the_wheel_is_complete(tmp_path: Path) -> None:
 
     assert files(site) == files(ROOT)
     for name in (
-        "algorithms/rustauth.lua",
-        "algorithms/consume.lua",
-        "backends/compare_and_set.lua",
+        "limits/algorithms/rustauth.lua",
+        "limits/algorithms/consume.lua",
+        "engine/lua/compare_and_set.lua",
         "templates/rustauth_django/429.html",
         "templates/rustauth_django/link_email.txt",
         "locale/de/LC_MESSAGES/django.mo",

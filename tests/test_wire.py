@@ -4,9 +4,9 @@ import pytest
 import redis
 
 from rustauth_django import BackendError, RateLimitRule, RustAuthStores
-from rustauth_django.algorithms import consume
-from rustauth_django.algorithms.consume import STEPS
-from rustauth_django.backends.redis import COMPARE_AND_SET, DELETE_IF_VALUE, escape_glob
+from rustauth_django.engine.operations import COMPARE_AND_SET, DELETE_IF_VALUE, escape_glob
+from rustauth_django.limits.algorithms import consume
+from rustauth_django.limits.algorithms.consume import STEPS
 
 T = 1_700_000_000_000
 RULE = RateLimitRule(window=10, max=3)

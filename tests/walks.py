@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from rustauth_django.algorithms import consume
-from rustauth_django.algorithms.base import State
-from rustauth_django.rates import ALGORITHM_NAMES, RateLimitRule
+from rustauth_django.limits.algorithms import consume
+from rustauth_django.limits.algorithms.base import State
+from rustauth_django.limits.rates import ALGORITHM_NAMES, RateLimitRule
 
 T = 1_700_000_000_000
 
@@ -59,7 +59,9 @@ class Walk:
     def take(self, move: Move) -> None:
         """Both sides take a step; they must agree on its outcome and on what is kept."""
         self.now_ms = max(0, self.now_ms + move.gap_ms)
-        one = consume.step(self.rule, self.state, self.now_ms, move.cost)
+        one = consume.STEPS[self.rule.algorithm](
+            self.state, self.now_ms, move.cost, *self.rule.numbers
+        )
         arguments = [self.now_ms, move.cost, 10**6, 1, *self.rule.arguments]
         with self.raw.pipeline(transaction=True) as pipe:
             pipe.evalsha(self.sha, 1, self.key, *arguments)

@@ -30,7 +30,7 @@ from django.views.generic import FormView, TemplateView
 from .. import verification
 from ..conf import login_redirect_url, password_reset_timeout
 from ..exceptions import BackendError
-from ..records import Verification
+from ..verification.records import Verification
 
 logger = logging.getLogger("rustauth_django")
 

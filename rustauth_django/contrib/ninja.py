@@ -14,8 +14,8 @@ from django.db import connections
 from django.http import HttpRequest
 from ninja import throttling
 
-from ..guard import REFUSED_ATTRIBUTE
-from ..limiter import Uncounted
+from ..limits.guard import REFUSED_ATTRIBUTE
+from ..limits.rates import Uncounted
 from .throttling import Throttling
 
 # Where the throttles of async operations are asked. What is the site's own, such as receivers

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from ..backends.base import Backend
-from ..backends.memory import MemoryBackend
-from ..operations import Known, Operation
+from ..engine.backends import Backend, MemoryBackend
+from ..engine.operations import Known, Operation
 
 T = TypeVar("T")
 

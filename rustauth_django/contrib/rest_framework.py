@@ -10,8 +10,8 @@ from rest_framework import throttling
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
-from ..limiter import Uncounted
-from ..responses import CODES
+from ..limits.rates import Uncounted
+from ..limits.responses import CODES
 from .throttling import Throttling
 
 

@@ -11,10 +11,9 @@ from django.http import HttpRequest
 
 from ..connections import get_guard
 from ..exceptions import InvalidConfig
-from ..guard import Ask
-from ..limiter import Uncounted
-from ..rates import MAX_LOG, RateLimitRule
-from ..subjects import MissingAddress
+from ..limits.guard import Ask
+from ..limits.keys import MissingAddress
+from ..limits.rates import MAX_LOG, RateLimitRule, Uncounted
 
 
 class Untracked(Exception):

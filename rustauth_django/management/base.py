@@ -10,10 +10,14 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
 
 from ..connections import get_stores
 from ..exceptions import BackendError, RustAuthError
+from ..limits.clients import Address, parse_address
 from ..stores import RustAuthStores
 
 T = TypeVar("T")
@@ -132,3 +136,26 @@ def printable(text: str, encoding: str | None) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
     return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def read_address(text: str) -> Address:
+    """An address that was typed."""
+    address = parse_address(text)
+    if address is None:
+        raise CommandError(f"{text!r} is not an IP address.")
+    return address
+
+
+def find_user(pk: str) -> Any:
+    """The user with this primary key, or None."""
+    try:
+        return get_user_model()._default_manager.filter(pk=pk).first()
+    except (ValueError, ValidationError):
+        return None  # No primary key looks like this.
+    except (Error, ImproperlyConfigured) as error:
+        raise CommandError(f"Users cannot be read: {one_line(error)}") from None

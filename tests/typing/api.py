@@ -14,9 +14,9 @@ from rustauth_django import (
     secondary_storage,
     verification,
 )
-from rustauth_django.backends.memory import MemoryBackend
 from rustauth_django.decorators import rate_limit, rate_limit_exempt
-from rustauth_django.operations import Get, Set
+from rustauth_django.engine.backends import MemoryBackend
+from rustauth_django.engine.operations import Get, Set
 
 
 def sync() -> None:

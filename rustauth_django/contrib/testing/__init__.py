@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from unittest import TestCase, TestResult
 
 from ... import connections
-from ...backends.memory import MemoryBackend
-from ...durations import Seconds, to_milliseconds
+from ...engine.backends import MemoryBackend
+from ...engine.durations import Seconds, to_milliseconds
 from ...stores import RustAuthStores
 
 # pytest loads what a plugin names here; the mixin works without it.

@@ -1,9 +1,9 @@
 import time
 from typing import Any
 
+from ...engine.operations import Describe, ServerInfo
 from ...exceptions import BackendError, BackendUnavailable
-from ...operations import Describe, ServerInfo
-from ...rates import RateLimitRule
+from ...limits.rates import RateLimitRule
 from ..base import StoresCommand
 
 SAMPLES = 10

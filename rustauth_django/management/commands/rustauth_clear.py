@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ...keyspace import clear_pages, pages
+from ...engine.keyspace import clear_pages, pages
 from ..base import StoresCommand
 
 

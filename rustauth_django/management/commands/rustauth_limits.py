@@ -6,10 +6,9 @@ from heapq import nlargest
 from operator import attrgetter
 from typing import Any
 
-from ...buckets import Standing, standings
 from ...connections import get_guard
+from ...limits.standings import Standing, rule_in_force, standings
 from ..base import StoresCommand, count, whole_steps
-from ..explanations import rule_in_force
 
 
 class Command(StoresCommand):

@@ -2,15 +2,15 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ...agents import describe_agent
-from ...keyspace import pages
-from ...operations import GetMany, Unlink
-from ...plans import drive
-from ...records import SessionRecord, write_time
-from ...sessions import revoke_sessions
-from ...usersessions import parse
-from ..base import StoresCommand, whole_steps
-from ..explanations import find_user
+from ...engine.keyspace import pages
+from ...engine.operations import GetMany, Unlink
+from ...engine.plans import drive
+from ...engine.records import write_time
+from ...sessions import revoke_sessions, user_sessions
+from ...sessions.agents import describe_agent
+from ...sessions.index import parse
+from ...sessions.records import SessionRecord
+from ..base import StoresCommand, find_user, whole_steps
 
 
 class Command(StoresCommand):
@@ -34,7 +34,7 @@ class Command(StoresCommand):
             user = find_user(user_id)
             if user is None:
                 # Deleted, and it may be that its sessions are not.
-                count = drive(self.stores.user_sessions.revoke(user_id), self.stores.backend.run)
+                count = drive(user_sessions().revoke(user_id), self.stores.backend.run)
             else:
                 count = revoke_sessions(user)
             self.say(count, f"of user {user_id}")
@@ -42,11 +42,11 @@ class Command(StoresCommand):
             self.say(self.total("Revoked", self.revoke_all()), "of everybody")
 
     def of_user(self, user_id: str) -> Iterable[SessionRecord]:
-        return drive(self.stores.user_sessions.of_user(user_id), self.stores.backend.run)
+        return drive(user_sessions().of_user(user_id), self.stores.backend.run)
 
     def of_everybody(self) -> Iterator[SessionRecord]:
         """As they are found, page by page; those that nobody signed in are left out."""
-        sessions, run = self.stores.user_sessions, self.stores.backend.run
+        sessions, run = user_sessions(), self.stores.backend.run
         for keys in whole_steps(pages(self.stores.backend, [sessions.first_page()])):
             texts = run(GetMany(tuple(keys))) if keys else []
             records = map(parse, texts)
@@ -54,7 +54,7 @@ class Command(StoresCommand):
 
     def revoke_all(self) -> Iterator[int]:
         """How many sessions went with each page; their indexes go as well."""
-        sessions, run = self.stores.user_sessions, self.stores.backend.run
+        sessions, run = user_sessions(), self.stores.backend.run
         for keys in pages(self.stores.backend, [sessions.first_page()]):
             users = {key: sessions.user_of(key) for key in keys}
             records = tuple(key for key, user_id in users.items() if user_id is None)

@@ -3,13 +3,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from ...buckets import walk
-from ...client_ip import normalize_address
 from ...connections import get_guard
-from ...login import account_key
-from ...subjects import user_key
-from ..base import StoresCommand, whole_steps
-from ..explanations import find_user, read_address
+from ...limits.clients import normalize_address
+from ...limits.keys import account_key, user_key
+from ...limits.standings import walk
+from ..base import StoresCommand, find_user, read_address, whole_steps
 
 
 class Command(StoresCommand):

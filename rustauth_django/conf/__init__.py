@@ -1,0 +1,421 @@
+"""``settings.RUSTAUTH``, read in this one place into one frozen value.
+
+The whole dictionary is read even if the first line of it is wrong, so that
+``manage.py check`` can tell of everything at once.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPMethod
+from inspect import signature
+from ipaddress import IPv6Address, ip_network
+from types import FunctionType, MethodType
+from typing import Any, get_args
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from django.utils.encoding import force_str
+from django.utils.module_loading import import_string
+
+from ..engine.keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT, PURPOSE
+from ..exceptions import InvalidConfig
+from ..limits.access import Access
+from ..limits.clients import ClientAddresses, Network
+from ..limits.keys import MissingIP, Visitors
+from ..limits.options import GuardOptions, LoginRules
+from ..limits.rates import OnError, RateLimitRule, to_rules
+from ..limits.rules import RuleEntry, RuleSet, Selector, SelectorKind
+from .sections import Problem, Section, Wrong, did_you_mean, either, quote
+
+DEFAULTS: dict[str, Any] = {
+    "URL": None,
+    "CACHE": None,
+    "CLUSTER": False,
+    "KEY_PREFIX": DEFAULT_PREFIX,
+    "SCAN_COUNT": DEFAULT_SCAN_COUNT,
+    "CLIENT_OPTIONS": {},
+    "TELEMETRY": False,
+    "PLAIN_TOKENS": [],
+    "RATE_LIMIT": {},
+    "SESSIONS": {},
+}
+SESSIONS_DEFAULTS: dict[str, Any] = {
+    "UPDATE_AGE": 86_400,
+    "REVOKE_ON_CHANGE": True,
+}
+RATE_LIMIT_DEFAULTS: dict[str, Any] = {
+    "ENABLED": None,
+    "WINDOW": 10,
+    "MAX": 100,
+    "BASE_PATH": "/api/auth",
+    "RULES": [],
+    "IP_HEADERS": [],
+    "TRUSTED_PROXIES": [],
+    "IPV6_SUBNET": 64,
+    "TRACK_IP": True,
+    "MISSING_IP": "deny",
+    "ALLOW": [],
+    "DENY": [],
+    "ON_ERROR": "local",
+    "LOCAL_REFUSALS": 1,
+    "LOGIN": {},
+}
+LOGIN_DEFAULTS: dict[str, Any] = {
+    "ACCOUNT": {"window": 900, "max": 5, "escalate": [60, 300, 3600]},
+    "ADDRESS": "20/15m",
+}
+SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
+# A rule is "window" and "max", with options or without, or a rate as text.
+RULE_OPTIONS = ("algorithm", "burst", "escalate", "hybrid")
+COUNTS = ("window", "max", *RULE_OPTIONS)
+OUTCOMES = (*COUNTS, "rate", "disabled", "rule")
+RULE_KEYS = (*SELECTORS, "methods", *OUTCOMES, "on_error")
+MISSING_IP: tuple[str, ...] = get_args(MissingIP)
+ON_ERROR: tuple[str, ...] = get_args(OnError)
+RULE_DEFAULT = {"window": RATE_LIMIT_DEFAULTS["WINDOW"], "max": RATE_LIMIT_DEFAULTS["MAX"]}
+RULE_HINT = 'For example {"path": "/sign-in/*", "window": 10, "max": 3}.'
+RATE_HINT = 'For example "20/15m", or {"window": 900, "max": 5, "escalate": [60, 300]}.'
+FUNCTION_HINT = "It is called with the request and the current rule, and returns rates or None."
+ACCESS_HINT = "It is called with the request and returns True or False."
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """``RUSTAUTH["SESSIONS"]``: seconds after which a session is prolonged, or None for never."""
+
+    update_age: int | None
+    revoke_on_change: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``settings.RUSTAUTH``, checked and complete."""
+
+    url: str = field(repr=False)
+    cache: str | None
+    cluster: bool
+    key_prefix: str
+    scan_count: int
+    client_options: dict[str, Any] = field(repr=False)
+    telemetry: bool
+    plain_tokens: frozenset[str]
+    local_refusals: float
+    rate_limit: GuardOptions
+    sessions: SessionOptions
+
+
+_current: Settings | None = None
+
+
+def get_settings() -> Settings:
+    """The settings in force. Raises ``InvalidConfig`` with everything that is wrong."""
+    global _current
+    current = _current
+    if current is None:
+        current, problems = read()
+        if problems:
+            raise InvalidConfig("\n".join(map(str, problems)))
+        _current = current
+    return current
+
+
+@receiver(setting_changed)
+def forget_settings(*, setting: str, **kwargs: Any) -> None:
+    """Read anew after ``override_settings``."""
+    global _current
+    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY"):
+        _current = None
+
+
+def middleware_paths() -> list[str]:
+    """``settings.MIDDLEWARE``."""
+    return list(settings.MIDDLEWARE)
+
+
+def session_engine() -> str:
+    """``settings.SESSION_ENGINE``, a module's path."""
+    return str(settings.SESSION_ENGINE)
+
+
+def password_reset_timeout() -> int:
+    """``settings.PASSWORD_RESET_TIMEOUT``, in seconds."""
+    return int(settings.PASSWORD_RESET_TIMEOUT)
+
+
+def login_redirect_url() -> str:
+    """``settings.LOGIN_REDIRECT_URL``: a path or the name of a view."""
+    return str(settings.LOGIN_REDIRECT_URL)
+
+
+def read() -> tuple[Settings, list[Problem]]:
+    """The settings and what is wrong with them; in place of each wrong one, its default."""
+    problems: list[Problem] = []
+    raw = getattr(settings, "RUSTAUTH", {})
+    if not isinstance(raw, dict):
+        hint = 'Write RUSTAUTH = {"URL": "redis://127.0.0.1:6379/0"}.'
+        problems.append(Problem("E001", "RUSTAUTH", "must be a dictionary", hint))
+        raw = {}
+    return _read_top(Section(raw, DEFAULTS, "RUSTAUTH", problems)), problems
+
+
+def _read_top(top: Section) -> Settings:
+    if top.raw.get("URL") is not None and top.raw.get("CACHE") is not None:
+        top.problem("E004", "CACHE", 'and RUSTAUTH["URL"] are both set', "Keep one of them.")
+    options = top.get("CLIENT_OPTIONS", "a dictionary of client options", _is_options, secret=True)
+    if top.raw.get("CACHE") is not None and options:
+        hint = "Set the options of that cache in CACHES."
+        message = 'cannot change the connections of RUSTAUTH["CACHE"]'
+        top.problem("E004", "CLIENT_OPTIONS", message, hint)
+    if top.raw.get("CACHE") is not None and top.raw.get("CLUSTER"):
+        hint = 'Set RUSTAUTH["URL"] to one of its nodes.'
+        top.problem("E004", "CLUSTER", "needs an URL, and not a cache", hint)
+    limits = top.within("RATE_LIMIT", RATE_LIMIT_DEFAULTS)
+    return Settings(
+        url=top.get("URL", "a URL", _is_text, secret=True) or "memory://",
+        cache=top.get("CACHE", "the name of a cache", _is_text),
+        cluster=top.get("CLUSTER", "True or False", _is_bool),
+        key_prefix=top.get("KEY_PREFIX", "text that is not empty", _is_text),
+        scan_count=top.get("SCAN_COUNT", "an int from 1 to 4294967295", _is_int(1, 2**32 - 1)),
+        client_options=options,
+        telemetry=top.get("TELEMETRY", "True or False", _is_bool),
+        plain_tokens=frozenset(top.each("PLAIN_TOKENS", "a list of purposes", _read_purpose)),
+        local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", _is_short),
+        rate_limit=_read_rate_limit(limits),
+        sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
+    )
+
+
+def _read_sessions(section: Section) -> SessionOptions:
+    is_age = _is_int(0, 2**31)
+    return SessionOptions(
+        update_age=section.get(
+            "UPDATE_AGE", "seconds or None", lambda value: value is None or is_age(value)
+        ),
+        revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool),
+    )
+
+
+def _read_purpose(value: Any) -> str:
+    if not isinstance(value, str) or not PURPOSE.fullmatch(value):
+        hint = 'Like "reset-password": 1 to 64 letters, digits, "-", "_" or ".".'
+        raise Wrong(f"must be a purpose, not {value!r}", hint)
+    return value
+
+
+def _read_rate_limit(section: Section) -> GuardOptions:
+    get, each = section.get, section.each
+    enabled = get("ENABLED", "True, False or None", _is_bool)
+    base_path = get("BASE_PATH", 'a path like "/api/auth"', _is_path)
+    rules = each("RULES", "a list of rules", _read_entry, "E006")
+    headers = each("IP_HEADERS", "a list of header names", _read_header)
+    proxies = each("TRUSTED_PROXIES", "a list of addresses or networks", _read_network)
+    return GuardOptions(
+        enabled=not settings.DEBUG if enabled is None else enabled,
+        rules=RuleSet(_read_default_rule(section), tuple(rules), base_path),
+        visitors=Visitors(
+            addresses=ClientAddresses(
+                tuple(headers),
+                tuple(proxies),
+                get("IPV6_SUBNET", "an int from 0 to 128", _is_int(0, 128)),
+            ),
+            track_ip=get("TRACK_IP", "True or False", _is_bool),
+            missing_ip=get("MISSING_IP", either(MISSING_IP), lambda value: value in MISSING_IP),
+            secret=force_str(settings.SECRET_KEY),
+        ),
+        on_error=get("ON_ERROR", either(ON_ERROR), lambda value: value in ON_ERROR),
+        allow=_read_access(section, "ALLOW"),
+        deny=_read_access(section, "DENY"),
+        login=_read_login(section.within("LOGIN", LOGIN_DEFAULTS)),
+    )
+
+
+def _read_access(section: Section, name: str) -> Access:
+    value = section.raw.get(name)
+    if isinstance(value, str) or callable(value):
+        function = None
+        with section.noting(name):
+            function = _read_function(value, 1, ACCESS_HINT)
+        return Access(function=function)
+    return Access(tuple(section.each(name, "a list of networks or a function", _read_network)))
+
+
+def _read_login(section: Section) -> LoginRules:
+    found: dict[str, tuple[RateLimitRule, ...]] = {}
+    for name in section.defaults:
+        value = section.raw.get(name, section.defaults[name])
+        with section.noting(name):
+            found[name.lower()] = () if value is None else _read_rates(value)
+    return LoginRules(found.get("account", ()), found.get("address", ()))
+
+
+def _read_default_rule(section: Section) -> RateLimitRule:
+    given = {name: section.raw.get(name, section.defaults[name]) for name in ("WINDOW", "MAX")}
+    for name, value in given.items():
+        # Each is read beside the other's default, so that both can be found wrong.
+        try:
+            read_rule(**{**RULE_DEFAULT, name.lower(): value})
+        except Wrong as wrong:
+            hint = f"Leave it out for the default, {section.defaults[name]}."
+            section.problem("E003", name, wrong.message.removeprefix(f"{name.lower()} "), hint)
+            given[name] = section.defaults[name]
+    return RateLimitRule(given["WINDOW"], given["MAX"])
+
+
+def read_rule(window: Any, max: Any, **options: Any) -> RateLimitRule:
+    """A rule that a store can apply; one that has an ``escalate`` is a lockout."""
+    if "escalate" in options:
+        options.setdefault("algorithm", "lockout")
+    try:
+        rule = RateLimitRule(window, max, **options)
+        rule.validate()
+    except (TypeError, InvalidConfig) as error:
+        raise Wrong(str(error).removeprefix("rate limit "), RULE_HINT) from None
+    return rule
+
+
+def _read_rates(value: Any) -> tuple[RateLimitRule, ...]:
+    """Text, a dictionary of a rule's arguments, or a list of these."""
+    if isinstance(value, list | tuple) and value:
+        value = [rule for item in value for rule in _read_rates(item)]
+    if isinstance(value, dict):
+        for name in value:
+            if name not in COUNTS:
+                raise Wrong(f"has the unknown key {quote(name)}", did_you_mean(name, COUNTS))
+        if not {"window", "max"} <= value.keys():
+            raise Wrong('must have "window" and "max"', RATE_HINT)
+        return (read_rule(**value),)
+    try:
+        return to_rules(value)
+    except (TypeError, InvalidConfig) as error:
+        raise Wrong(f"cannot be read: {error}", RATE_HINT) from None
+
+
+def _read_entry(raw: Any) -> RuleEntry:
+    if isinstance(raw, str) or callable(raw):
+        return RuleEntry(Selector(), _read_function(raw, 2, FUNCTION_HINT))
+    if not isinstance(raw, dict):
+        raise Wrong("must be a dictionary or the dotted path of a function", RULE_HINT)
+    for name in raw:
+        if name not in RULE_KEYS:
+            raise Wrong(f"has the unknown key {quote(name)}", did_you_mean(name, RULE_KEYS))
+    on_error = raw.get("on_error")
+    if on_error is not None and on_error not in ON_ERROR:
+        raise Wrong(f'must have {either(ON_ERROR)} as its "on_error"', RULE_HINT)
+    return RuleEntry(_read_selector(raw), _read_outcome(raw), on_error)
+
+
+def _read_selector(raw: dict[str, Any]) -> Selector:
+    named = [name for name in SELECTORS if name in raw]
+    if len(named) != 1:
+        raise Wrong(f"must have exactly one of {either(SELECTORS)}", RULE_HINT)
+    by, value = named[0], raw[named[0]]
+    if not isinstance(value, str) or not value:
+        raise Wrong(f"must have text as its {quote(by)}, not {value!r}", RULE_HINT)
+    if by == "path":
+        if not value.startswith(("/", "*")):
+            raise Wrong(f"can match no path with {value!r}", 'Begin it with "/" or "*".')
+        if value.count("*") > 1 or re.search(r"[?#<>{}\s]|/:|%[0-9A-Fa-f]{2}", value):
+            hint = 'It is the decoded path, with one "*" at most; for parameters, use "route".'
+            raise Wrong(f"can match no path with {value!r}", hint)
+        value = value.rstrip("/") or "/"
+    if by == "route":
+        value = value.removeprefix("/")
+    methods = raw.get("methods")
+    if methods is not None:
+        is_list = isinstance(methods, list | tuple | set | frozenset)
+        if not is_list or not methods or not all(isinstance(name, str) for name in methods):
+            raise Wrong(f'must have a list as its "methods", not {methods!r}', 'Like ["POST"].')
+        methods = frozenset(name.upper() for name in methods)
+        for name in methods - set(HTTPMethod.__members__):
+            raise Wrong(
+                f"has the unknown method {quote(name)}",
+                did_you_mean(name, HTTPMethod.__members__),
+            )
+    return Selector(by, value, methods)
+
+
+def _read_outcome(raw: dict[str, Any]) -> Any:
+    given = {name for name in OUTCOMES if name in raw}
+    if {"window", "max"} <= given <= set(COUNTS):
+        return (read_rule(**{name: raw[name] for name in given}),)
+    if given == {"rate"}:
+        return _read_rates(raw["rate"])
+    if given == {"disabled"} and raw["disabled"] is True:
+        return None
+    if given == {"rule"}:
+        return _read_function(raw["rule"], 2, FUNCTION_HINT)
+    message = 'must have "window" and "max", or "rate", or "disabled": True, or "rule"'
+    raise Wrong(message, RULE_HINT)
+
+
+def _read_function(value: Any, arguments: int, hint: str) -> Callable[..., Any]:
+    if isinstance(value, str):
+        try:
+            value = import_string(value)
+        except Exception as error:  # noqa: BLE001  # whatever the site's module does
+            text = f"cannot be imported: {type(error).__name__}: {error}"
+            raise Wrong(text, hint) from None
+    if not isinstance(value, FunctionType | MethodType | partial):
+        raise Wrong("must be a function, or its dotted path", hint)
+    try:
+        signature(value).bind(*[None] * arguments)
+    except TypeError:
+        number = {1: "one argument", 2: "two arguments"}[arguments]
+        raise Wrong(f"must take {number}", hint) from None
+    function: Callable[..., Any] = value
+    return function
+
+
+def _read_header(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        raise Wrong(f"must be the name of a header, not {value!r}", 'Like "X-Forwarded-For".')
+    name = value.upper().replace("-", "_")
+    if name == "REMOTE_ADDR":
+        # As a header it would be the client's own invention.
+        raise Wrong("must not be REMOTE_ADDR, which is no header", "Leave IP_HEADERS out.")
+    if name == "FORWARDED":
+        hint = 'Have the proxy write "X-Forwarded-For" or "X-Real-IP".'
+        raise Wrong("must not be the header Forwarded, whose syntax is not read", hint)
+    return name if name.startswith("HTTP_") else f"HTTP_{name}"
+
+
+def _read_network(value: Any) -> Network:
+    try:
+        # IP-12: plain addresses and prefix lengths, nothing that ipaddress guesses at.
+        if isinstance(value, str) and re.fullmatch(r"[0-9A-Fa-f.:]+(/[0-9]+)?", value):
+            network = ip_network(value, strict=False)
+            mapped = network.network_address
+            if isinstance(mapped, IPv6Address) and mapped.ipv4_mapped and network.prefixlen >= 96:
+                return ip_network((mapped.ipv4_mapped, network.prefixlen - 96))
+            return network
+    except ValueError:
+        pass
+    raise Wrong(f"must be an address or a network, not {value!r}", 'Like "10.0.0.0/8".')
+
+
+def _is_text(value: Any) -> bool:
+    is_encodable = isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
+    return is_encodable and bool(value)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 60
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and not re.search(r"[?#*^:\s]", value)
+
+
+def _is_options(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+
+
+def _is_int(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high

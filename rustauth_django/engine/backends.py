@@ -1,0 +1,168 @@
+"""What answers operations: this process's memory, or a server."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, TypeVar
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ..exceptions import BackendError, BackendUnavailable, RustAuthError
+from .memory import Memory, epoch_ms
+from .operations import Command, InvalidReply, Operation
+from .scripts import with_text
+
+T = TypeVar("T")
+
+# What a server says while it cannot serve. redis-py has classes for most of it, but
+# Redis 6.2 wraps what a script ran into in an error of its own.
+UNAVAILABLE = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OSError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    ClusterError,
+)
+UNAVAILABLE_WORDS = (
+    "-READONLY",
+    "-OOM",
+    "-MASTERDOWN",
+    "CLUSTERDOWN ",
+    "BUSY ",
+    "MISCONF",
+    "Not enough good replicas",
+    "max number of clients",
+)
+
+
+class Backend(ABC):
+    """Answers operations, each in one atomic step.
+
+    ``run`` and ``arun`` raise ``BackendError`` or ``BackendUnavailable`` and nothing
+    else of the server's or the network's doing.
+    """
+
+    #: Where the data is, fit to be printed: never a user name or a password.
+    location: str
+
+    @abstractmethod
+    def run(self, operation: Operation[T]) -> T:
+        """Answer, blocking."""
+
+    @abstractmethod
+    async def arun(self, operation: Operation[T]) -> T:
+        """Answer, without blocking the running loop."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what this backend opened for sync use."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give back what this backend opened, for sync use and for the running loop."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.location}>"
+
+
+class MemoryBackend(Backend):
+    """This process's memory: for development, for tests, and as a stand-in.
+
+    The same answers as a server, under one lock. The data is gone with the process, and no other
+    process sees it. ``clock`` returns epoch milliseconds; at most ``max_buckets`` rate limit
+    buckets are kept.
+    """
+
+    location = "memory://"
+
+    def __init__(self, *, clock: Callable[[], int] = epoch_ms, max_buckets: int = 100_000) -> None:
+        self._lock = Lock()
+        self._memory = Memory(clock, max_buckets)
+
+    def run(self, operation: Operation[T]) -> T:
+        with self._lock:
+            return operation.in_memory(self._memory)
+
+    async def arun(self, operation: Operation[T]) -> T:
+        return self.run(operation)
+
+    def close(self) -> None:
+        """Nothing to give back: the data stays as long as the backend does."""
+
+    async def aclose(self) -> None:
+        """Nothing to give back: the data stays as long as the backend does."""
+
+
+class ServerBackend(Backend):
+    """A server, or several: an operation is a command, which each kind sends in its own way."""
+
+    @abstractmethod
+    def perform(self, command: Command) -> Any:
+        """Send a command and wait for the reply; raises whatever the client raises."""
+
+    @abstractmethod
+    async def aperform(self, command: Command) -> Any:
+        """Send a command and await the reply; raises whatever the client raises."""
+
+    def run(self, operation: Operation[T]) -> T:
+        command = operation.command()
+        try:
+            if command is None:
+                return operation.answer(None)
+            try:
+                reply = self.perform(command)
+            except NoScriptError:
+                reply = self.perform(with_text(command))
+            return operation.answer(reply)
+        except RustAuthError:
+            raise
+        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
+            raise translate(operation, error) from None
+
+    async def arun(self, operation: Operation[T]) -> T:
+        command = operation.command()
+        try:
+            if command is None:
+                return operation.answer(None)
+            try:
+                reply = await self.aperform(command)
+            except NoScriptError:
+                reply = await self.aperform(with_text(command))
+            return operation.answer(reply)
+        except RustAuthError:
+            raise
+        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
+            raise translate(operation, error) from None
+
+
+def translate(operation: Operation[Any], error: Exception) -> BackendError:
+    """The app's own error for one of redis-py's or the network's."""
+    if isinstance(error, UnicodeDecodeError):
+        return BackendError(operation.label, "the value is not UTF-8")
+    if isinstance(error, InvalidReply):
+        return BackendError(operation.label, f"the server's reply is not {error}")
+    if not isinstance(error, RedisError | OSError):
+        # Its text may quote anything.
+        kind = BackendUnavailable if isinstance(error, RedisClusterException) else BackendError
+        return kind(operation.label, f"the redis client raised {type(error).__name__}")
+    # Servers quote the arguments of commands that they do not know; the sentinel client
+    # prints whole objects.
+    reason = re.split(r", with args|\W+<redis\.", str(error))[0] or type(error).__name__
+    refused = isinstance(error, AuthenticationError | AuthorizationError)
+    away = isinstance(error, UNAVAILABLE) and not refused
+    if away or any(word in reason for word in UNAVAILABLE_WORDS):
+        return BackendUnavailable(operation.label, reason)
+    return operation.failure(reason)

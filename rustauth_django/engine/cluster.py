@@ -1,0 +1,240 @@
+"""Redis Cluster: each command goes to the server that holds the slot of its key.
+
+Each server has a client like that of a single server, and which of them a command goes to
+is a plan, once for both faces. redis-py's cluster clients lend their connections, where a
+caller brings one, but not their routing: in them a call that fails looks for the cluster
+anew before it says so, while those of other threads wait in line or, with asyncio, lose
+their connections; and what they do not know of the options of TLS is left out unsaid.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from redis import asyncio as aioredis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterError, MovedError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from .backends import ServerBackend
+from .operations import Command, Operation, text
+from .plans import Plan, adrive, drive
+
+T = TypeVar("T")
+Address: TypeAlias = tuple[str, int]
+
+# What was sent to the wrong server was not carried out, and may be sent to the right one.
+MAX_REDIRECTIONS = 5
+# While something is wrong, one call in so many seconds also asks who holds which slots.
+ASK_AGAIN_SECONDS = 1.0
+
+
+class Sending(NamedTuple):
+    """A command for the server at ``address``, which may still be ``asking`` for its slot."""
+
+    address: Address
+    command: Command
+    asking: bool = False
+
+
+class Topology(NamedTuple):
+    """Who holds each slot, and the lowest slot of each server."""
+
+    owners: list[Address | None]
+    lowest: dict[Address, int]
+
+
+class Node(Protocol):
+    """One server of a cluster."""
+
+    location: str
+
+    def perform(self, command: Command, *, asking: bool = False) -> Any: ...
+    async def aperform(self, command: Command, *, asking: bool = False) -> Any: ...
+    def close(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class ClusterBackend(ServerBackend):
+    """A cluster that ``seeds`` know of, found on first use.
+
+    ``open_node`` makes the backend of the server at an address, ``remap`` an address that
+    can be reached of one that the cluster tells. ``async_client``, where there is one, is
+    the caller's own, on the caller's own loop.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Address],
+        open_node: Callable[[str, int], Node],
+        *,
+        remap: Callable[[str, int], Address] = lambda host, port: (host, port),
+        async_client: "aioredis.RedisCluster | None" = None,
+    ) -> None:
+        self._seeds = seeds
+        self._open_node = open_node
+        self._remap = remap
+        self._async_client = async_client
+        self._nodes: dict[Address, Node] = {}
+        # Threads and loops share what is known. Nobody waits for it: if two ask at once,
+        # either answer will do.
+        self._known: Topology | None = None
+        self._is_doubtful = False
+        self._ask_again_at = 0.0
+        server = self._node(seeds[0]).location.removesuffix("/0")
+        self.location = f"the cluster at {server}"
+
+    def run(self, operation: Operation[T]) -> T:
+        parts = operation.across_slots()
+        return super().run(operation) if parts is None else drive(parts, super().run)
+
+    async def arun(self, operation: Operation[T]) -> T:
+        parts = operation.across_slots()
+        if parts is None:
+            return await super().arun(operation)
+        return await adrive(parts, super().arun)
+
+    def perform(self, command: Command) -> Any:
+        return drive(self._route(command), self._send)
+
+    async def aperform(self, command: Command) -> Any:
+        return await adrive(self._route(command), self._asend)
+
+    def close(self) -> None:
+        for node in list(self._nodes.values()):
+            node.close()
+
+    async def aclose(self) -> None:
+        for node in list(self._nodes.values()):
+            await node.aclose()
+
+    def _send(self, sending: Sending) -> Any:
+        return self._node(sending.address).perform(sending.command, asking=sending.asking)
+
+    async def _asend(self, sending: Sending) -> Any:
+        if self._async_client is not None:
+            return await self._send_by(self._async_client, sending)
+        return await self._node(sending.address).aperform(sending.command, asking=sending.asking)
+
+    async def _send_by(self, client: aioredis.RedisCluster, sending: Sending) -> Any:
+        """Send on a connection of the caller's client."""
+        await client.initialize()
+        node = client.get_node(*sending.address)
+        if node is None:
+            await client.nodes_manager.initialize()
+            node = client.get_node(*sending.address)
+        if node is None:
+            raise RedisConnectionError("the cluster client does not know of the server")
+        connection: Any = node.acquire_connection()
+        try:
+            await connection.connect()
+            if sending.asking:
+                await connection.send_command("ASKING")
+                await connection.read_response()
+            await connection.send_command(*sending.command)
+            return await connection.read_response(disable_decoding=True)
+        finally:
+            node.release(connection)
+
+    def _node(self, address: Address) -> Node:
+        node = self._nodes.get(address)
+        # Of two threads that come here at once, one's is never used.
+        return node or self._nodes.setdefault(address, self._open_node(*address))
+
+    def _route(self, command: tuple[Any, ...]) -> Plan[Sending, Any]:
+        match command:
+            case ("SCAN", cursor, *options):
+                return (yield from self._scan(cursor, options))
+            case ("EVALSHA" | "EVAL", _, _, key, *_) | (_, key, *_):
+                slot = key_slot(key)
+            case _:
+                slot = 0
+        topology = yield from self._topology()
+        return (yield from self._to_slot(topology, slot, command))
+
+    def _scan(self, position: int, options: list[Any]) -> Plan[Sending, Any]:
+        """One page of a walk from server to server, by their lowest slots.
+
+        The cursor holds that slot beside the server's own cursor, so that a walk goes on
+        where it was when a slot has a new server.
+        """
+        topology = yield from self._topology(anew=position == 0)
+        starts = sorted(topology.lowest.values())
+        cursor, slot = divmod(position, SLOTS)
+        if position == 0:
+            slot = starts[0]
+        reply = yield from self._to_slot(topology, slot, ("SCAN", cursor, *options))
+        cursor, keys = int(reply[0]), reply[1]
+        if not cursor:
+            slot = next((start for start in starts if start > slot), 0)
+        return [cursor * SLOTS + slot, keys]
+
+    def _to_slot(self, topology: Topology, slot: int, command: Command) -> Plan[Sending, Any]:
+        """Send a command to the server that holds a slot, and on to where that refers it to."""
+        address, asking = topology.owners[slot], False
+        if address is None:
+            self._is_doubtful = True
+            raise RedisConnectionError(f"no server holds slot {slot}")
+        for _ in range(MAX_REDIRECTIONS):
+            try:
+                return (yield Sending(address, command, asking))
+            except Exception as error:
+                self._is_doubtful = True
+                redirection = redirection_of(error)
+                if redirection is None:
+                    raise
+                address = self._remap(redirection.host or address[0], redirection.port)
+                asking = not isinstance(redirection, MovedError)
+                if not asking:
+                    topology.owners[slot] = address
+        raise ClusterError("the servers refer to each other")
+
+    def _topology(self, *, anew: bool = False) -> Plan[Sending, Topology]:
+        """Who holds which slots, as far as that is known; ``anew`` asks in any case."""
+        known = self._known
+        now = time.monotonic()
+        if known and not anew and not (self._is_doubtful and now >= self._ask_again_at):
+            return known
+        self._ask_again_at = now + ASK_AGAIN_SECONDS
+        failure: Exception = RedisConnectionError("there is no server to ask")
+        # Without an answer what is known has to do: only one is asked, whatever a server
+        # that is away would cost.
+        candidates = [*self._seeds, *known.lowest] if known else self._seeds
+        for address in random.sample(candidates, 1 if known else len(candidates)):
+            try:
+                reply = yield Sending(address, ("CLUSTER", "SLOTS"))
+                self._known = known = read_topology(reply, address[0], self._remap)
+            except Exception as error:  # noqa: BLE001  # raised below
+                failure = error
+            else:
+                self._is_doubtful = False
+                break
+        if known is None:
+            raise failure
+        return known
+
+
+def read_topology(reply: Any, host: str, remap: Callable[[str, int], Address]) -> Topology:
+    """What CLUSTER SLOTS says; a server that is named by its port alone is at ``host``."""
+    topology = Topology([None] * SLOTS, {})
+    for start, end, (name, port, *_), *_ in reply:
+        address = remap(text(name) if name else host, int(port))
+        topology.owners[start : end + 1] = [address] * (end + 1 - start)
+        topology.lowest[address] = min(start, topology.lowest.get(address, start))
+    if not topology.lowest:
+        raise RedisConnectionError("the server is in no cluster yet")
+    return topology
+
+
+def redirection_of(error: Exception) -> AskError | None:
+    """Where to go instead, if that is what the server says.
+
+    The first versions of redis-py have their cluster client alone make classes of it.
+    """
+    if isinstance(error, AskError):
+        return error
+    word, _, rest = str(error).partition(" ")
+    kind = {"ASK": AskError, "MOVED": MovedError}.get(word)
+    return kind(rest) if kind and isinstance(error, ResponseError) else None

@@ -1,0 +1,40 @@
+"""Durations as callers write them, in seconds, and as the engine counts them, in milliseconds."""
+
+from datetime import timedelta
+from math import isfinite, isnan
+from typing import TypeAlias
+
+from ..exceptions import InvalidConfig
+
+Seconds: TypeAlias = int | float | timedelta
+
+MAX_I64 = 2**63 - 1
+# The longest a server can be asked to keep a key: its deadline, in epoch
+# milliseconds, has to fit in an i64 as well.
+MAX_TTL_MS = MAX_I64 - 2**53
+
+
+def to_milliseconds(value: Seconds, name: str) -> int:
+    """Whole milliseconds of ``value`` seconds, rounded down from whole microseconds.
+
+    Raises ``TypeError`` for anything but an int, a float or a ``timedelta`` (a bool
+    is none of these), ``InvalidConfig`` for NaN.
+    """
+    if isinstance(value, timedelta):
+        return value // timedelta(milliseconds=1)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(
+            f"{name} must be seconds as an int, a float or a timedelta, not {type(value).__name__}"
+        )
+    if isinstance(value, int):
+        return value * 1000
+    if isfinite(value):
+        return round(value * 1_000_000) // 1000
+    if isnan(value):
+        raise InvalidConfig(f"{name} must be a number of seconds, not NaN")
+    return MAX_I64 * 1000 if value > 0 else -1
+
+
+def ceil_seconds(milliseconds: int) -> int:
+    """Whole seconds that cover ``milliseconds``; 0 for none or less."""
+    return max(0, -(-milliseconds // 1000))

@@ -1,0 +1,258 @@
+"""The steps that every edge shares: ask before a view, tell of it after."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+
+from ..engine.durations import ceil_seconds
+from ..engine.plans import Call, Plan, adrive, drive, send
+from ..signals import rate_limit_shadowed, rate_limited
+from .headers import limit_headers
+from .keys import MissingAddress, Subject
+from .options import GuardOptions
+from .outages import Limiter, Step
+from .rates import OnError, RateLimitDecision, RateLimitRule, Uncounted, Verdict, binding
+from .responses import forbidden, refusal
+from .rules import Limit
+from .store import RateLimitStore
+
+T = TypeVar("T")
+
+logger = logging.getLogger("rustauth_django")
+
+# On a request: (name, decision) of the limit that binds most, of all that were asked.
+TOLD_ATTRIBUTE = "_rate_limit_told"
+# On a request: the verdict that is to be its response, whatever its view makes of it.
+REFUSED_ATTRIBUTE = "_rate_limit_refused"
+
+# (name of a limit, what became of a request): for telemetry.
+Observer = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to count for a request, and under which name it is told."""
+
+    name: str
+    limits: tuple[tuple[str, RateLimitRule], ...]
+    cost: int = 1
+    on_error: OnError | None = None
+    shadow: bool = False
+    #: Tells of refusals alone.
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, limit: Limit, address: str) -> "Ask":
+        """A limit of the middleware's, for an address."""
+        bucket = f"{address}|{limit.bucket}"
+        return cls(limit.name, tuple((bucket, r) for r in limit.rules), on_error=limit.on_error)
+
+
+class Guard:
+    """Decides on requests. One per process; it holds no state of any request.
+
+    Its methods are plans: ``run(guard.before(...))`` or ``await arun(guard.before(...))``.
+    ``clock`` returns seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        options: GuardOptions,
+        store: RateLimitStore,
+        clock: Callable[[], float] = time.monotonic,
+        observe: Observer | None = None,
+    ) -> None:
+        self.options = options
+        self.store = store
+        self._backend = store.backend
+        self._limiter = Limiter(store.backend, options.on_error, clock)
+        self._observe = observe
+        self._warned_of_missing_ip = False
+
+    def run(self, plan: Plan[Step, T]) -> T:
+        """Drive a plan, blocking."""
+        return drive(plan, self._perform)
+
+    async def arun(self, plan: Plan[Step, T]) -> T:
+        """Drive a plan, awaiting."""
+        return await adrive(plan, self._aperform)
+
+    def _perform(self, step: Step) -> Any:
+        return step.run() if isinstance(step, Call) else self._backend.run(step)
+
+    async def _aperform(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return await step.arun()
+        return await self._backend.arun(step)
+
+    def before(self, request: HttpRequest, view: Any) -> Plan[Step, HttpResponse | None]:
+        """Count a request that is about to reach ``view``; the refusal, if it must not."""
+        # Rules come before addresses, so that a path without a limit is never refused
+        # for a missing address (MW-26).
+        response, is_exempt = yield from self.screen(request)
+        if is_exempt or getattr(view, "rate_limit_exempt", False):
+            return response
+        limit = yield from self.options.rules.resolve(request)
+        if limit is None:
+            return None
+        try:
+            address = self.options.visitors.address(request)
+        except MissingAddress:
+            verdict = yield from self.refuse(request, limit.name, limit.rules)
+            return refusal(request, verdict)
+        if address is None:
+            return None
+        verdict = yield from self.ask(request, Ask.of(limit, address))
+        return None if verdict.permitted else refusal(request, verdict)
+
+    def screen(self, request: HttpRequest) -> Plan[Step, tuple[HttpResponse | None, bool]]:
+        """The refusal of a client that is on the list to deny; and is this all there is to do?"""
+        options = self.options
+        if not options.enabled:
+            return None, True
+        if options.deny or options.allow:
+            address = options.visitors.addresses.find(request.META)
+            if (yield from options.deny.includes(request, address)):
+                return forbidden(request), True
+            if (yield from options.allow.includes(request, address)):
+                return None, True
+        return None, False
+
+    def limits_of(
+        self, request: HttpRequest, subject: Subject, scope: str, rules: Iterable[RateLimitRule]
+    ) -> Plan[Step, tuple[tuple[str, RateLimitRule], ...]]:
+        """What a request counts as; nothing, if it is not to be counted.
+
+        Raises ``MissingAddress``.
+        """
+        key = yield from subject.read(request, self.options.visitors)
+        if key is None:
+            return ()
+        # RustAuth's hashes have room for one rule: each has one of its own.
+        return tuple(
+            (f"{key}|{scope}" if rule.slot else f"{key}|{scope}|{rule.name}", rule)
+            for rule in rules
+        )
+
+    def ask(
+        self, request: HttpRequest | None, ask: Ask, *, spend: bool = True
+    ) -> Plan[Step, Verdict]:
+        """The verdict on a request; without ``spend`` nothing is counted.
+
+        It is left on ``request.rate_limit``, if it is a decision, for ``after`` to tell. A
+        refusal is told to receivers of signals; that of a shadow is then permitted.
+        """
+        verdict = yield from self._put(ask, spend=spend)
+        if ask.quiet and verdict.permitted:
+            return verdict
+        return (yield from self._tell(request, ask.name, verdict, shadow=ask.shadow))
+
+    def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Step, None]:
+        """Count what was asked for before; if there is no room left by now, it is full anyway."""
+        verdict = yield from self._put(ask, spend=True)
+        if request is not None and not ask.shadow and not ask.quiet:
+            leave(request, ask.name, verdict)
+
+    def _put(self, ask: Ask, *, spend: bool) -> Plan[Step, Verdict]:
+        store = self.store
+        operation = (
+            store.consumption(ask.limits, cost=ask.cost) if spend else store.inspection(ask.limits)
+        )
+        return (yield from self._limiter.consume(operation, ask.on_error))
+
+    def refuse(
+        self,
+        request: HttpRequest,
+        name: str,
+        rules: Iterable[RateLimitRule],
+        *,
+        shadow: bool = False,
+    ) -> Plan[Step, Verdict]:
+        """The refusal of a request without an address (MW-22, MW-23)."""
+        if not self._warned_of_missing_ip:
+            self._warned_of_missing_ip = True
+            logger.warning(
+                "A request came without a client address that can be believed;"
+                ' RUSTAUTH["RATE_LIMIT"]["MISSING_IP"] is %r. See IP_HEADERS and'
+                " TRUSTED_PROXIES. This is said once.",
+                self.options.visitors.missing_ip,
+            )
+        rule = max(rules, key=lambda rule: rule.window_ms)
+        seconds = ceil_seconds(rule.window_ms)
+        decision = RateLimitDecision(
+            False, seconds, rule.capacity, 0, seconds, rule, retry_after_ms=rule.window_ms
+        )
+        return (yield from self._tell(request, name, decision, shadow=shadow))
+
+    def forget(self, keys: Iterable[str]) -> Plan[Step, None]:
+        """Let whoever these keys stand for begin anew."""
+        yield from self._limiter.forget(self.store.forgetting(keys))
+
+    def _tell(
+        self, request: HttpRequest | None, name: str, verdict: Verdict, *, shadow: bool
+    ) -> Plan[Step, Verdict]:
+        if self._observe:
+            self._observe(name, outcome_of(verdict, shadow=shadow))
+        if not verdict.permitted:
+            signal = rate_limit_shadowed if shadow else rate_limited
+            match = request.resolver_match if request is not None else None
+            sender = match.func if match else None
+            yield from send(signal, sender, request=request, decision=verdict, name=name)
+        if shadow:
+            return Uncounted(permitted=True, retry_after=0)
+        if request is not None:
+            leave(request, name, verdict)
+        return verdict
+
+
+def plain(request: Any) -> HttpRequest | None:
+    """Django's request: DRF signs in with one of its own around it."""
+    found: HttpRequest | None = getattr(request, "_request", request)
+    return found
+
+
+def leave(request: HttpRequest, name: str, verdict: Verdict) -> None:
+    """Leave a decision on the request, if it binds more than what is there."""
+    told = getattr(request, TOLD_ATTRIBUTE, None)
+    if isinstance(verdict, RateLimitDecision) and (
+        told is None or binding([told[1], verdict]) is verdict
+    ):
+        setattr(request, TOLD_ATTRIBUTE, (name, verdict))
+        request.rate_limit = verdict  # type: ignore[attr-defined]  # ours to add
+
+
+def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """The response to send: with headers that tell of the limit that binds most.
+
+    It is another one where a login was refused, which its view took for a wrong password.
+    """
+    verdict = getattr(request, REFUSED_ATTRIBUTE, None)
+    if verdict is not None:
+        response = refusal(request, verdict)
+    told = getattr(request, TOLD_ATTRIBUTE, None)
+    if told is not None:
+        for name, value in limit_headers(*told).items():
+            response.headers[name] = value
+    return response
+
+
+def finish(request: HttpRequest, response: HttpResponseBase) -> Plan[Step, HttpResponseBase]:
+    """``after``, once templates are rendered: one that comes now is still to be."""
+    response = after(request, response)
+    if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
+        yield Call(response.render)
+    return response
+
+
+def outcome_of(verdict: Verdict, *, shadow: bool) -> str:
+    """One word on what became of a request."""
+    if isinstance(verdict, Uncounted):
+        return "uncounted" if verdict.permitted else "unavailable"
+    if verdict.permitted:
+        return "permitted"
+    return "shadowed" if shadow else "refused"

@@ -1,0 +1,201 @@
+"""Whose request is it: what a limit counts by, as a part of a key.
+
+``ip``, ``user``, ``user_or_ip``, ``header:NAME``, ``post:FIELD``, ``get:FIELD``,
+``json:FIELD``, a function or its dotted path, or a tuple of these. Addresses and the
+primary keys of users are in the key as they are; all that a client sends or a function
+returns is in it as an HMAC (KEY-04), of one length and telling nothing.
+"""
+
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from typing import Any, Literal, TypeAlias
+from unicodedata import normalize
+
+from django.http import HttpRequest
+from django.utils.functional import LazyObject, empty
+from django.utils.module_loading import import_string
+
+from ..engine.plans import Call, Plan
+from ..exceptions import InvalidConfig
+from .clients import ClientAddresses
+
+MissingIP: TypeAlias = Literal["deny", "shared-bucket", "allow"]
+KeyFunction: TypeAlias = Callable[[HttpRequest], Any]
+Key: TypeAlias = str | KeyFunction | tuple[str | KeyFunction, ...]
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+MAX_TYPED = 320  # as long as an e-mail address may be
+# The name of the limits on logins, in headers and keys.
+LOGIN = "login"
+KINDS = ("header", "post", "get", "json")
+KEY_HINT = (
+    'write "ip", "user", "user_or_ip", "header:NAME", "post:FIELD", "get:FIELD", "json:FIELD",'
+    " a function of the request or its dotted path, or a tuple of them"
+)
+
+
+class MissingAddress(Exception):
+    """There is no address to believe, and MISSING_IP is "deny"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitors:
+    """How this site tells its visitors apart."""
+
+    addresses: ClientAddresses
+    track_ip: bool
+    missing_ip: MissingIP
+    secret: str = field(repr=False)
+
+    def address(self, request: HttpRequest) -> str | None:
+        """The address that counts; None if addresses do not, ``MissingAddress`` if it must."""
+        if not self.track_ip:
+            return None
+        found = self.addresses.resolve(request.META)
+        if found is None and self.missing_ip == "deny":
+            raise MissingAddress
+        return "missing-ip" if found is None and self.missing_ip == "shared-bucket" else found
+
+    def digest(self, text: str) -> str:
+        """The HMAC-SHA256 of some text under the site's secret, in hex (KEY-05)."""
+        return hmac.new(self.secret.encode(), text.encode(errors="replace"), sha256).hexdigest()
+
+    def typed(self, text: str) -> str:
+        """The same of something that people type: without regard to case and blanks around."""
+        # Normalising takes time that grows with the square of what a client may send.
+        is_long = len(text) > MAX_TYPED
+        return self.digest(text if is_long else normalize("NFKC", text).strip().lower())
+
+
+Reader: TypeAlias = Callable[[HttpRequest, Visitors], Plan[Call, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a limit counts by; ``text`` says it to people."""
+
+    text: str
+    readers: tuple[Reader, ...]
+
+    def read(self, request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:
+        """The part of the key; None if nothing says whose request it is, to leave it uncounted."""
+        parts = []
+        for reader in self.readers:
+            part = yield from reader(request, visitors)
+            if part is not None:
+                parts.append(part)
+        return "|".join(parts) or None
+
+
+def parse_key(key: Key) -> Subject:
+    """Raises ``InvalidConfig`` for what is no key."""
+    parts = key if isinstance(key, tuple | list) else (key,)
+    if not parts:
+        raise InvalidConfig(f"a rate limit's key must not be empty; {KEY_HINT}")
+    return Subject(", ".join(map(_text, parts)), tuple(map(_reader, parts)))
+
+
+def _text(part: Any) -> str:
+    return part if isinstance(part, str) else getattr(part, "__qualname__", type(part).__name__)
+
+
+def _reader(part: str | KeyFunction) -> Reader:
+    if isinstance(part, str):
+        if part in NAMED:
+            return NAMED[part]
+        kind, separator, name = part.partition(":")
+        if separator and kind in KINDS and name:
+            return partial(_read_sent, kind, name)
+        try:
+            part = import_string(part)
+        except Exception as error:  # noqa: BLE001  # whatever the site's module does
+            told = f"{type(error).__name__}: {error}"
+            raise InvalidConfig(
+                f"{part!r} is no key of a rate limit ({told}); {KEY_HINT}"
+            ) from None
+    if not callable(part):
+        raise InvalidConfig(f"{part!r} is no key of a rate limit; {KEY_HINT}")
+    return partial(_read_function, part)
+
+
+def _read_ip(request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:
+    yield from ()
+    return visitors.address(request)
+
+
+def _read_user(request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:
+    if not hasattr(request, "user"):
+        raise InvalidConfig('the key "user" needs AuthenticationMiddleware before the limit')
+    user = yield Call(_user_of, (request,), twin=_auser_of)
+    return user_key(user.pk) if user.is_authenticated else None
+
+
+def _user_of(request: HttpRequest) -> Any:
+    request.user.is_authenticated  # noqa: B018  # loads it here, in this face's way
+    return request.user
+
+
+async def _auser_of(request: HttpRequest) -> Any:
+    user = request.user
+    # Middleware for tokens sets this one alone: only the session's is still to be loaded.
+    is_unread = isinstance(user, LazyObject) and user._wrapped is empty
+    return await request.auser() if is_unread and hasattr(request, "auser") else user
+
+
+def user_key(pk: Any) -> str:
+    """The part of a key that stands for a user."""
+    return f"user:{pk}"
+
+
+def account_key(name: str, visitors: Visitors) -> str:
+    """The key under which an account's failed logins are counted."""
+    return f"account:{visitors.typed(name)}|{LOGIN}"
+
+
+def _read_user_or_ip(request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:
+    return (yield from _read_user(request, visitors)) or visitors.address(request)
+
+
+def _read_sent(
+    kind: str, name: str, request: HttpRequest, visitors: Visitors
+) -> Plan[Call, str | None]:
+    """What the client sent; one that sends nothing counts by its address."""
+    yield from ()
+    value = _sent(kind, name, request)
+    if not value:
+        return visitors.address(request)
+    digest = visitors.digest(value) if kind == "header" else visitors.typed(value)
+    return f"{kind}:{name}:{digest}"
+
+
+def _sent(kind: str, name: str, request: HttpRequest) -> str | None:
+    match kind:
+        case "header":
+            return request.headers.get(name)
+        case "get":
+            return request.GET.get(name)
+    # Views read a body as what they expect, whatever the client says it is.
+    if request.content_type in FORMS:
+        return request.POST.get(name)
+    try:
+        body = json.loads(request.body)
+    except (ValueError, RecursionError):
+        return None
+    value = body.get(name) if isinstance(body, dict) else None
+    is_plain = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value) if is_plain else None
+
+
+def _read_function(
+    function: KeyFunction, request: HttpRequest, visitors: Visitors
+) -> Plan[Call, str | None]:
+    """What a function says; None for a request that is not to be counted."""
+    value = yield Call(function, (request,))
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return None if value is None else f"{name}:{visitors.digest(str(value))}"
+
+
+NAMED: dict[str, Reader] = {"ip": _read_ip, "user": _read_user, "user_or_ip": _read_user_or_ip}

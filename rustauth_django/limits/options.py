@@ -1,0 +1,29 @@
+"""The limits of a site, as its settings say."""
+
+from dataclasses import dataclass
+
+from .access import Access
+from .keys import Visitors
+from .rates import OnError, RateLimitRule
+from .rules import RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRules:
+    """How many failed logins an account may have, and an address."""
+
+    account: tuple[RateLimitRule, ...]
+    address: tuple[RateLimitRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """``RUSTAUTH["RATE_LIMIT"]``, read and checked."""
+
+    enabled: bool
+    rules: RuleSet
+    visitors: Visitors
+    on_error: OnError
+    allow: Access
+    deny: Access
+    login: LoginRules

@@ -1,0 +1,146 @@
+"""Asking the server for a decision, and what to do while it is away."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ..engine.backends import Backend, MemoryBackend
+from ..engine.durations import ceil_seconds
+from ..engine.operations import Operation
+from ..engine.plans import Call, Plan, send
+from ..exceptions import BackendError, BackendUnavailable
+from ..signals import backend_state_changed
+from .operations import Consume, Forget
+from .rates import OnError, Uncounted, Verdict, binding
+
+logger = logging.getLogger("rustauth_django")
+
+Step: TypeAlias = Operation[Any] | Call
+
+# So many failures in a row, and the server is left alone for so many seconds at a time.
+FAILURES = 3
+PAUSE = 0.75
+
+
+class Breaker:
+    """Stops paying the time-out on every request, and lets one probe through at a time.
+
+    ``clock`` returns seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._ask_again_at = 0.0
+
+    def may_ask(self) -> bool:
+        """Is this one to ask the server? If it is a probe, those that follow are not."""
+        if self._failures < FAILURES:
+            return True
+        now = self._clock()
+        if now < self._ask_again_at:
+            return False
+        # Not a flag that the probe would have to give back: one that is never heard of
+        # again, as when its client hangs up, is followed by the next.
+        self._ask_again_at = now + PAUSE
+        return True
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._ask_again_at = self._clock() + PAUSE
+
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def unasked(self) -> None:
+        """The one that was to ask did not: the next one may."""
+        self._ask_again_at = self._clock()
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the server is asked again."""
+        return max(0.0, self._ask_again_at - self._clock())
+
+
+class Limiter:
+    """Puts operations to a backend, or follows the policy for when it is away.
+
+    ``local`` counts by the same rules in this process's memory, ``deny`` refuses with a
+    503, ``allow`` lets through, ``raise`` is for whoever calls. It holds no state of any
+    request; all of it is plans, for either face to drive.
+    """
+
+    def __init__(
+        self, backend: Backend, on_error: OnError, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._backend = backend
+        self._on_error = on_error
+        self._breaker = Breaker(clock)
+        self._stand_in = MemoryBackend()
+        self._is_away = False
+
+    def consume(self, operation: Consume, on_error: OnError | None) -> Plan[Step, Verdict]:
+        """The binding decision, or what the policy says in its place."""
+        try:
+            return binding((yield from self._ask(operation)))
+        except BackendError:
+            match on_error or self._on_error:
+                case "raise":
+                    raise
+                case "allow":
+                    return Uncounted(permitted=True, retry_after=0)
+                case "deny":
+                    wait = max(1, ceil_seconds(int(self._breaker.pause * 1000)))
+                    return Uncounted(permitted=False, retry_after=wait)
+            return binding(self._stand_in.run(operation))
+
+    def forget(self, operation: Forget) -> Plan[Step, None]:
+        """Forget buckets here and on the server; no error, since they end by themselves."""
+        self._stand_in.run(operation)
+        try:
+            yield from self._ask(operation)
+        except BackendError:
+            return
+
+    def _ask(self, operation: Operation[Any]) -> Plan[Step, Any]:
+        if not self._breaker.may_ask():
+            raise BackendUnavailable(operation.label, "the server was away a moment ago")
+        try:
+            answer = yield operation
+        except BackendError as error:
+            # A server that answers, if only with an error, costs nobody a time-out.
+            if isinstance(error, BackendUnavailable):
+                self._breaker.failed()
+            yield from self._tell(error)
+            raise
+        if isinstance(operation, Consume) and any(one.is_local for one in answer):
+            # That says nothing of the server.
+            self._breaker.unasked()
+            return answer
+        self._breaker.succeeded()
+        if self._is_away:
+            yield from self._tell(None)
+        return answer
+
+    def _tell(self, error: BackendError | None) -> Plan[Step, None]:
+        """Once for each change, not for each request."""
+        if self._is_away == (error is not None):
+            return
+        self._is_away = error is not None
+        if error:
+            logger.warning(
+                "Rate limits cannot be counted on the server for now, and ON_ERROR holds:"
+                " %s failed: %s",
+                error.operation,
+                error.reason,
+            )
+        else:
+            logger.warning("Rate limits are counted on the server again.")
+        yield from send(
+            backend_state_changed,
+            type(self),
+            available=error is None,
+            location=self._backend.location,
+            error=error,
+        )

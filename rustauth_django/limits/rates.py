@@ -1,0 +1,253 @@
+"""A rate limit, and what it decided."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, TypeAlias, get_args
+
+from ..engine.durations import MAX_I64, Seconds, to_milliseconds
+from ..exceptions import InvalidConfig
+from .grammar import Rate, parse_rate, parse_rates
+
+AlgorithmName: TypeAlias = Literal[
+    "rustauth", "fixed-window", "sliding-window", "sliding-log", "gcra", "lockout"
+]
+#: What to do with a request while the server is away: the setting ON_ERROR.
+OnError: TypeAlias = Literal["local", "deny", "allow", "raise"]
+ALGORITHM_NAMES: tuple[str, ...] = get_args(AlgorithmName)
+
+# Lua's numbers are doubles: sums of two products of this size are still exact.
+MAX_PRODUCT = 2**52
+# An exact log is read whole for every decision.
+MAX_LOG = 1_000
+MAX_ESCALATION = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitRule:
+    """At most ``max`` requests in ``window`` seconds, as ``algorithm`` counts them.
+
+    ``window`` is an int, or a float or ``timedelta`` where fractions of a second
+    matter; whole milliseconds count. ``burst``, for gcra, is how many may come at once
+    (``max``, if it is not said). ``escalate``, for lockout, is how many seconds the
+    first block lasts, the second, and so on. ``hybrid`` has each process refuse by
+    itself what goes beyond so many times ``max`` (RL-34 to RL-40).
+
+    Wrong types are a ``TypeError`` here, wrong sizes an ``InvalidConfig`` when a store
+    is asked to apply the rule (RL-01 to RL-06).
+    """
+
+    window: Seconds
+    max: int
+    algorithm: AlgorithmName = "rustauth"
+    burst: int | None = None
+    escalate: tuple[int, ...] = ()
+    hybrid: int | None = None
+    window_ms: int = field(init=False, repr=False, compare=False)
+    #: What the algorithm's ``step`` is given of the rule: window (ms), capacity, and more.
+    numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    #: Where its count is kept in the bucket's hash; "" stands for RustAuth's own fields.
+    slot: str = field(init=False, repr=False, compare=False)
+    #: What the script is told of it.
+    arguments: tuple[int | str, ...] = field(init=False, repr=False, compare=False)
+    _is_valid: bool = field(init=False, repr=False, compare=False, default=False)
+
+    def __post_init__(self) -> None:
+        for name in ("max", "burst", "hybrid"):
+            value = getattr(self, name)
+            if name == "max" or value is not None:
+                _require_int(value, name)
+        if not isinstance(self.algorithm, str):
+            raise TypeError(f"algorithm must be a str, not {type(self.algorithm).__name__}")
+        if not isinstance(self.escalate, list | tuple):
+            raise TypeError(f"escalate must be a tuple, not {type(self.escalate).__name__}")
+        for seconds in self.escalate:
+            _require_int(seconds, "escalate")
+        window_ms = to_milliseconds(self.window, "window")
+        extra = {"gcra": (self.max,), "lockout": [seconds * 1000 for seconds in self.escalate]}
+        numbers = (window_ms, self.capacity, *extra.get(self.algorithm, ()))
+        object.__setattr__(self, "escalate", tuple(self.escalate))
+        object.__setattr__(self, "window_ms", window_ms)
+        object.__setattr__(self, "numbers", numbers)
+        slot = "" if self.algorithm == "rustauth" else self.name
+        object.__setattr__(self, "slot", slot)
+        object.__setattr__(self, "arguments", (self.algorithm, slot, len(numbers), *numbers))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A rule from ``5/m``, ``3/10s`` or ``10/s burst 20``.
+
+        It is a sliding window, or gcra where there is a burst. Raises ``InvalidConfig``,
+        which quotes the text and shows the grammar.
+        """
+        return cls._of(parse_rate(_text(text)))
+
+    @classmethod
+    def parse_all(cls, text: str) -> tuple[Self, ...]:
+        """The rules of one rate or of several, joined by ``;``."""
+        return tuple(map(cls._of, parse_rates(_text(text))))
+
+    @classmethod
+    def _of(cls, rate: Rate) -> Self:
+        algorithm: AlgorithmName = "gcra" if rate.burst else "sliding-window"
+        rule = cls(rate.window, rate.max, algorithm, rate.burst)
+        try:
+            rule.validate()
+        except InvalidConfig as error:
+            raise InvalidConfig(f"the rate {rate.text!r} cannot be counted: {error}") from None
+        return rule
+
+    @property
+    def capacity(self) -> int:
+        """How many requests may come at once."""
+        return self.burst or self.max
+
+    @property
+    def name(self) -> str:
+        """What tells this rule from others on the same subject."""
+        more = self.numbers[2:] if self.algorithm == "lockout" else filter(None, [self.burst])
+        return ":".join(map(str, [self.algorithm, self.max, self.window_ms, *more]))
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The rule whose ``name`` this is. Raises ``ValueError`` if it is none's."""
+        algorithm, max, window_ms, *more = name.split(":")
+        try:
+            window = int(window_ms) / 1000
+            if algorithm == "lockout":
+                escalate = tuple(int(ms) // 1000 for ms in more)
+                rule = cls(window, int(max), "lockout", escalate=escalate)
+            else:
+                rule = cls(window, int(max), algorithm, *map(int, more))  # type: ignore[arg-type]  # checked below
+        except (TypeError, OverflowError):
+            raise ValueError(name) from None
+        rule.validate()
+        if rule.name != name:
+            raise ValueError(name)
+        return rule
+
+    def in_process(self) -> Self:
+        """What the ``hybrid`` option permits each process."""
+        times = self.hybrid or 1
+        burst = self.burst and self.burst * times
+        return replace(self, max=self.max * times, burst=burst, hybrid=None)
+
+    def __str__(self) -> str:
+        burst = f" burst {self.burst}" if self.burst else ""
+        return f"{self.max} in {self.window_ms / 1000:g} s{burst} ({self.algorithm})"
+
+    def validate(self) -> None:
+        """Raise ``InvalidConfig`` for a rule that no store can apply; in this order (RL-06)."""
+        if self._is_valid:
+            return
+        if self.window == 0:
+            raise InvalidConfig("rate limit window must be greater than zero")
+        if self.max <= 0:
+            raise InvalidConfig("rate limit max must be greater than zero")
+        if self.window_ms <= 0:
+            raise InvalidConfig("rate limit window must be greater than zero")
+        if self.window_ms > MAX_I64:
+            raise InvalidConfig("rate limit window is too large")
+        if self.max > MAX_I64:
+            raise InvalidConfig("rate limit max must fit in i64")
+        self._validate_options()
+        object.__setattr__(self, "_is_valid", True)
+
+    def _validate_options(self) -> None:
+        if self.algorithm not in ALGORITHM_NAMES:
+            known = ", ".join(ALGORITHM_NAMES)
+            raise InvalidConfig(f"rate limit algorithm must be one of {known}")
+        if self.burst is not None and (self.algorithm != "gcra" or self.burst <= 0):
+            raise InvalidConfig("rate limit burst must be greater than zero, and is for gcra")
+        if bool(self.escalate) != (self.algorithm == "lockout"):
+            raise InvalidConfig("rate limit escalate is for lockout, which needs it")
+        if self.escalate and not (
+            len(self.escalate) <= MAX_ESCALATION
+            and all(0 < seconds <= MAX_PRODUCT // 1000 for seconds in self.escalate)
+        ):
+            raise InvalidConfig(f"rate limit escalate must be 1 to {MAX_ESCALATION} seconds > 0")
+        if self.hybrid is not None:
+            if self.hybrid <= 0:
+                raise InvalidConfig("rate limit hybrid must be greater than zero")
+            self.in_process().validate()
+        if self.algorithm == "sliding-log" and self.max > MAX_LOG:
+            raise InvalidConfig(f"rate limit max must be at most {MAX_LOG} for sliding-log")
+        product = max(self.max, self.capacity) * self.window_ms
+        if self.algorithm != "rustauth" and product > MAX_PRODUCT:
+            raise InvalidConfig(f"rate limit max times window is too large for {self.algorithm}")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitDecision:
+    """The answer to one request. Every time is in whole seconds, rounded up.
+
+    ``retry_after`` is 0 when permitted and at least 1 when not; ``reset_after`` is
+    when the bucket is whole again if nothing else happens (RL-13 to RL-18). Of several
+    limits it is the binding one's; ``rule`` and ``key`` say which that is.
+    """
+
+    permitted: bool
+    retry_after: int
+    limit: int
+    remaining: int
+    reset_after: int
+    rule: RateLimitRule | None = field(default=None, compare=False)
+    # It may hold an address or a name, which no log needs.
+    key: str = field(default="", repr=False, compare=False)
+    #: ``retry_after`` in milliseconds, as the server said it.
+    retry_after_ms: int = field(default=0, repr=False, compare=False)
+    #: Was the server spared?
+    is_local: bool = field(default=False, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """The answer to a request that could not be counted, by the policy for that.
+
+    ``retry_after`` is whole seconds, 0 if it is permitted.
+    """
+
+    permitted: bool
+    retry_after: int
+
+
+Verdict: TypeAlias = RateLimitDecision | Uncounted
+
+
+def to_rules(rates: Any) -> tuple[RateLimitRule, ...]:
+    """Rules that a store can apply, from text, from a rule, or from an iterable of both.
+
+    Raises ``InvalidConfig``; ``TypeError`` for anything else.
+    """
+    if isinstance(rates, str):
+        return RateLimitRule.parse_all(rates)
+    if isinstance(rates, RateLimitRule):
+        rates.validate()
+        return (rates,)
+    if not isinstance(rates, list | tuple) or not rates:
+        raise TypeError(f"a rate must be text or a RateLimitRule, not {type(rates).__name__}")
+    rules = tuple(dict.fromkeys(rule for rate in rates for rule in to_rules(rate)))
+    if sum(rule.slot == "" for rule in rules) > 1:
+        raise InvalidConfig(
+            "two rules of the algorithm rustauth would share a counter; write rates as text, or"
+            " name another algorithm"
+        )
+    return rules
+
+
+def binding(decisions: Iterable[RateLimitDecision]) -> RateLimitDecision:
+    """Of several limits' decisions, the one that a client has to know."""
+    return min(
+        decisions,
+        key=lambda one: (one.permitted, -one.retry_after_ms, one.remaining, -one.reset_after),
+    )
+
+
+def _require_int(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+
+
+def _text(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a rate must be a str, not {type(value).__name__}")
+    return value

@@ -1,0 +1,273 @@
+"""Which limit applies to a request, and under which bucket it counts.
+
+First match wins: the site's own rules, then RustAuth's strict rules under the base path
+(MW-05, MW-06), then the same strictness for the login, sign-up and password views of
+Django and django-allauth, then the default (MW-04).
+
+A bucket is the normalised path, as RustAuth's is (KEY-02, PATH-05), but a route with
+parameters counts as its template: varying the parameter opens no new bucket
+(QUIRK-21). Where one path may meet several rules, all but the path's own carry their
+name in the bucket, so that no two rules share a counter.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from django.conf.urls.i18n import is_language_prefix_patterns_used
+from django.http import HttpRequest
+from django.urls import ResolverMatch, get_urlconf
+from django.utils.translation import get_language_from_path
+
+from ..engine.plans import Call, Plan
+from ..exceptions import InvalidConfig
+from .paths import is_literal, is_under, matches, normalize_path
+from .rates import OnError, RateLimitRule, to_rules
+
+# (request, current_rule) -> rates | None, or a coroutine of that.
+RuleFunction: TypeAlias = Callable[[HttpRequest, RateLimitRule], Any]
+
+SelectorKind: TypeAlias = Literal["path", "view_name", "route"]
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+STRICT_SIGN_IN = RateLimitRule(window=10, max=3)
+STRICT_RESET = RateLimitRule(window=60, max=3)
+SIGN_IN_PREFIXES = ("/sign-in", "/sign-up", "/change-password", "/change-email")
+RESET_PATHS = frozenset(
+    {
+        "/request-password-reset",
+        "/send-verification-email",
+        "/email-otp/send-verification-otp",
+        "/email-otp/request-password-reset",
+    }
+)
+RESET_PREFIX = "/forget-password"
+
+# By URL name, whatever the namespace: an admin site may be called anything and
+# django.contrib.auth.urls may be included under any name.
+SIGN_IN_VIEWS = frozenset(
+    {
+        "login",
+        "password_change",
+        "password_reset_confirm",
+        "magic_link",
+        "account_login",
+        "account_signup",
+        "account_change_password",
+        "account_set_password",
+        "account_reauthenticate",
+        "account_reset_password_from_key",
+        "account_confirm_login_code",
+        "account_confirm_password_reset_code",
+        "account_complete_password_reset",
+        "mfa_authenticate",
+        "mfa_reauthenticate",
+    }
+)
+RESET_VIEWS = frozenset(
+    {
+        "password_reset",
+        "send_magic_link",
+        "admin_password_reset",
+        "account_reset_password",
+        "account_request_login_code",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The outcome: ``name`` for people and headers, the rules, and the bucket's path part."""
+
+    name: str
+    rules: tuple[RateLimitRule, ...]
+    bucket: str
+    on_error: OnError | None = None
+    #: How it came to apply, for people.
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What rules look at.
+
+    ``path`` is concrete and normalised, without the base path and without a language;
+    ``spellings`` are that and the ways in which a site would write it. ``bucket`` is what
+    counts.
+    """
+
+    path: str
+    spellings: tuple[str, ...]
+    route: str
+    bucket: str
+    is_literal: bool
+    is_auth_path: bool
+    method: str
+    match: ResolverMatch
+
+    @classmethod
+    def of(cls, request: HttpRequest, base_path: str) -> "Target":
+        """The target of a request that has been resolved to a view."""
+        match = request.resolver_match
+        assert match is not None
+        concrete = request.path_info or "/"
+        path, route = _without_language(concrete, match.route or "")
+        literal = is_literal(route, path)
+        normal = normalize_path(path, base_path)
+        return cls(
+            path=normal,
+            spellings=(normal, normalize_path(path, "/"), normalize_path(concrete, "/")),
+            route=route,
+            bucket=normal if literal else normalize_path(f"/{route}", base_path),
+            is_literal=literal,
+            is_auth_path=is_under(path, base_path),
+            method=(request.method or "GET").upper(),
+            match=match,
+        )
+
+
+def _without_language(path: str, route: str) -> tuple[str, str]:
+    # Under i18n_patterns() the route says the language that is active: without this,
+    # each language would be a bucket of its own.
+    language, slash, rest = path.removeprefix("/").partition("/")
+    if (
+        slash
+        and route.startswith(f"{language}/")
+        and is_language_prefix_patterns_used(get_urlconf())[0]  # type: ignore[arg-type]  # None too
+        and get_language_from_path(path)
+    ):
+        return f"/{rest}", route.removeprefix(f"{language}/")
+    return path, route
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which requests an entry of ``RULES`` is about."""
+
+    by: SelectorKind | None = None
+    value: str = ""
+    methods: frozenset[str] | None = None
+
+    def __str__(self) -> str:
+        what = f"{self.by}:{self.value}" if self.by else ""
+        return " ".join([what, *sorted(self.methods or ())])
+
+    def selects(self, target: Target) -> bool:
+        if self.methods is not None and target.method not in self.methods:
+            return False
+        match self.by:
+            case "path":
+                return any(matches(self.value, path) for path in target.spellings)
+            case "view_name":
+                return target.match.view_name == self.value
+            case "route":
+                return self.value in (target.route, target.match.route)
+        return True
+
+    def owns(self, target: Target) -> bool:
+        """Is the path itself, with any method, this selector's? Then so is its bare bucket."""
+        is_plain = self.by == "path" and self.methods is None and target.is_literal
+        return is_plain and matches(self.value, target.path)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEntry:
+    """An entry of ``RULES``: rules, a function that says which, or None for no limit."""
+
+    selector: Selector
+    rule: tuple[RateLimitRule, ...] | RuleFunction | None
+    on_error: OnError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """All the rules of a site."""
+
+    default: RateLimitRule
+    entries: tuple[RuleEntry, ...]
+    base_path: str
+
+    def resolve(self, request: HttpRequest) -> Plan[Call, Limit | None]:
+        """The limit for a request that has been resolved to a view; None for none."""
+        return self._first(Target.of(request, self.base_path), request, self.entries)
+
+    def _first(
+        self, target: Target, request: HttpRequest, entries: tuple[RuleEntry, ...]
+    ) -> Plan[Call, Limit | None]:
+        for index, entry in enumerate(entries):
+            if entry.selector.selects(target):
+                if callable(entry.rule):
+                    rest = yield from self._first(target, request, entries[index + 1 :])
+                    return (yield from self._ask(entry, entry.rule, target, request, rest))
+                if entry.rule is None:
+                    return None
+                name = str(entry.selector)
+                owns = entry.selector.owns(target)
+                bucket = target.bucket if owns else f"{target.bucket}|{name}"
+                why = "an entry of RULES"
+                return Limit(name, entry.rule, bucket, entry.on_error, why)
+        return self.built_in(target)
+
+    def _ask(
+        self,
+        entry: RuleEntry,
+        function: RuleFunction,
+        target: Target,
+        request: HttpRequest,
+        rest: Limit | None,
+    ) -> Plan[Call, Limit | None]:
+        """MW-09: the function sees the rule that would apply without it, and has the last word."""
+        current = rest or self.built_in(target)
+        answer = yield Call(function, (request, current.rules[0]))
+        name = " ".join([str(entry.selector), getattr(function, "__name__", "function")]).strip()
+        if answer is None:
+            return None
+        try:
+            rules = to_rules(answer)
+        except TypeError as error:
+            raise TypeError(
+                f"the rule function {name} must return rates or None: {error}"
+            ) from None
+        except InvalidConfig as error:
+            raise InvalidConfig(f"the rule function {name} returned {answer}: {error}") from None
+        if rest and rules == rest.rules[:1]:
+            return rest
+        # What a function returns may differ from call to call, each a rule of its own.
+        name = " ".join([name, *(f"{rule.max}/{rule.window_ms}ms" for rule in rules)])
+        why = "a function among RULES"
+        return Limit(name, rules, f"{target.bucket}|{name}", entry.on_error, why)
+
+    def built_in(self, target: Target) -> Limit:
+        """The limit where the site has no rule of its own."""
+        strict = strict_path_limit(target.path)
+        if strict and target.is_auth_path:
+            bucket = target.bucket if target.is_literal else f"{target.bucket}|{strict[0]}"
+            return Limit(*strict, bucket, why="a strict path of RustAuth's")
+        if target.method not in SAFE_METHODS:
+            view = strict_view_limit(target.match.url_name or "")
+            if view:
+                bucket = f"{target.bucket}|{view[0]}"
+                return Limit(*view, bucket, why="a sign-in or password view, by its name")
+        # Outside of the base path, "/sign-in" must not count where the strict rule's
+        # "/sign-in" below it counts.
+        bucket = f"{target.bucket}|default" if strict else target.bucket
+        return Limit("default", (self.default,), bucket, why="WINDOW and MAX")
+
+
+def strict_path_limit(path: str) -> tuple[str, tuple[RateLimitRule]] | None:
+    """RustAuth's strict rules for a path below the base path (MW-05, MW-06)."""
+    if path.startswith(SIGN_IN_PREFIXES):
+        return "sign-in", (STRICT_SIGN_IN,)
+    if path in RESET_PATHS or path.startswith(RESET_PREFIX):
+        return "password-reset", (STRICT_RESET,)
+    return None
+
+
+def strict_view_limit(url_name: str) -> tuple[str, tuple[RateLimitRule]] | None:
+    """The same strictness for the views that Django and django-allauth ship."""
+    if url_name in SIGN_IN_VIEWS:
+        return "sign-in", (STRICT_SIGN_IN,)
+    if url_name in RESET_VIEWS:
+        return "password-reset", (STRICT_RESET,)
+    return None

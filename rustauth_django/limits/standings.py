@@ -1,0 +1,165 @@
+"""What is on the server: every bucket, and how each rule stands in it. Changes nothing."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..engine.backends import Backend
+from ..engine.durations import ceil_seconds
+from ..engine.keyspace import Keyspace, pages
+from ..engine.operations import TimeToLive
+from ..exceptions import BackendError
+from .algorithms.consume import TTL_MARGIN_MS
+from .clients import parse_address
+from .keys import LOGIN
+from .operations import ReadFields
+from .options import GuardOptions
+from .paths import matches
+from .rates import RateLimitRule
+from .rules import STRICT_RESET, STRICT_SIGN_IN, RuleSet, strict_path_limit
+from .store import RateLimitStore
+
+
+class Fields(NamedTuple):
+    """What a bucket holds, as it is on the wire, and the milliseconds it has left."""
+
+    fields: dict[str, str]
+    ttl_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a rule stands in the bucket ``key``; None is what cannot be known.
+
+    ``seconds_left`` is until it permits again, if it refuses, else until it is whole.
+    """
+
+    key: str
+    rule: RateLimitRule | None = None
+    used: int | None = None
+    seconds_left: int | None = None
+    refused: bool | None = None
+
+    @property
+    def limit(self) -> int | None:
+        return None if self.rule is None else self.rule.capacity
+
+    @property
+    def fullness(self) -> tuple[bool, float, int]:
+        """What to sort by: the share that is used where the limit is known, else how much."""
+        used = self.used or 0
+        return bool(self.limit), used / self.limit if self.limit else 0, used
+
+
+def walk(backend: Backend, store: RateLimitStore) -> Iterator[tuple[Keyspace, str] | None]:
+    """Where each bucket is, and its logical key, as a scan finds them.
+
+    None stands for the end of a page: a long search through other keys shows signs of life.
+    """
+    for keyspace in store.keyspaces:
+        for page in pages(backend, [keyspace.first_page()]):
+            for physical in page:
+                yield keyspace, keyspace.logical(physical)
+            yield None
+
+
+def standings(
+    backend: Backend,
+    store: RateLimitStore,
+    wanted: Callable[[str], bool],
+    rule_of: Callable[[str], RateLimitRule | None],
+) -> Iterator[list[Standing]]:
+    """How all rules stand in each bucket whose key is ``wanted``; an empty list for others.
+
+    RustAuth's buckets do not say what their limit is: ``rule_of`` a key may.
+    """
+    for found in walk(backend, store):
+        yield _stand(backend, store, *found, rule_of) if found and wanted(found[1]) else []
+
+
+def _stand(
+    backend: Backend,
+    store: RateLimitStore,
+    keyspace: Keyspace,
+    key: str,
+    rule_of: Callable[[str], RateLimitRule | None],
+) -> list[Standing]:
+    found = read(backend, keyspace.physical(key))
+    if found is None:
+        return []  # It has ended since it was found.
+    if not found.fields:
+        return [Standing(key)]
+    is_rustauths = keyspace is store.keyspaces[0]
+    rules = [rule_of(key)] if is_rustauths else [rule_named(field) for field in found.fields]
+    known = [rule for rule in rules if rule]
+    decisions = backend.run(store.inspection((key, rule) for rule in known)) if known else ()
+    stands = [
+        Standing(
+            key,
+            decision.rule,
+            decision.limit - decision.remaining,
+            decision.retry_after or decision.reset_after,
+            not decision.permitted,
+        )
+        for decision in decisions
+    ]
+    left = None if found.ttl_ms is None else ceil_seconds(found.ttl_ms - TTL_MARGIN_MS)
+    count = found.fields.get("count", "") if is_rustauths else ""
+    used = int(count) if count.isdecimal() and len(count) <= 16 else None
+    return [*stands, Standing(key, None, used, left)] if None in rules else stands
+
+
+def read(backend: Backend, physical: str) -> Fields | None:
+    """What a bucket holds; None if there is none, and no field if it is no bucket at all.
+
+    To be asked before a peek, whose script removes what is no bucket.
+    """
+    try:
+        fields = backend.run(ReadFields(physical))
+    except BackendError as error:
+        if "WRONGTYPE" not in error.reason:
+            raise
+        return Fields({}, None)
+    return Fields(fields, backend.run(TimeToLive(physical))) if fields else None
+
+
+def rule_named(name: str) -> RateLimitRule | None:
+    """The rule of this name; None for a field that is none of ours."""
+    try:
+        return RateLimitRule.named(name)
+    except ValueError:
+        return None
+
+
+def rule_in_force(options: GuardOptions, key: str) -> RateLimitRule | None:
+    """The one rule of RustAuth's kind that settings have for a key; None if they do not tell."""
+    subject, _, bucket = key.partition("|")
+    rules: Iterable[RateLimitRule] = ()
+    if bucket == LOGIN:
+        login = options.login
+        rules = login.account if subject.startswith("account:") else login.address
+    elif bucket.startswith("/") and (subject == "missing-ip" or parse_address(subject)):
+        rules = _rules_of(options.rules, bucket)
+    found = [rule for rule in rules if rule.algorithm == "rustauth"]
+    return found[0] if len(found) == 1 else None
+
+
+def _rules_of(rules: RuleSet, bucket: str) -> tuple[RateLimitRule, ...]:
+    """Those of a bucket of the middleware's: the path's own, or those that it names."""
+    path, _, name = bucket.partition("|")
+    for entry in rules.entries:
+        selector = entry.selector
+        # A function has buckets of its own, or leaves the counter to what comes after it.
+        if not callable(entry.rule):
+            owns = selector.by == "path" and not selector.methods and matches(selector.value, path)
+            if name == str(selector) or (owns and not name):
+                return entry.rule or ()
+    if not name:
+        strict = strict_path_limit(path)
+        return strict[1] if strict else (rules.default,)
+    built_in = {
+        "sign-in": STRICT_SIGN_IN,
+        "password-reset": STRICT_RESET,
+        "default": rules.default,
+    }
+    return (built_in[name],) if name in built_in else ()

@@ -1,0 +1,173 @@
+"""Login sessions and the index of each user's: contract SESS, as plans of operations.
+
+Every change of a session is one step on its key, every change of an index one step on
+the index; nothing is read, changed and written back. The record goes before the index
+(QUIRK-30): what is in no index is no session that anybody holds.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+from ..engine.keyspace import Keyspace
+from ..engine.operations import Delete, GetMany, Operation, Scan, Set, Unlink
+from ..engine.plans import Plan
+from .operations import DropTokens, PutSession
+from .records import SessionRecord, read_index
+
+Indexed: TypeAlias = tuple[str, SessionRecord | None]
+
+MAX_TOKEN = 256
+# An index of as many tokens is looked through for those that are gone; then of twice as many.
+LOOK_THROUGH = 32
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def is_token(text: Any) -> bool:
+    """Could this be the token of a session? One with a colon is the name of an index (QUIRK-17)."""
+    return (
+        isinstance(text, str)
+        and 8 <= len(text) <= MAX_TOKEN
+        and text.isascii()
+        and text.isprintable()
+        and ":" not in text
+    )
+
+
+class UserSessions:
+    """The sessions under ``{key_prefix}secondary:session:``.
+
+    Its methods are plans, for either face to drive. ``clock`` returns aware times.
+    """
+
+    def __init__(self, keyspace: Keyspace, clock: Callable[[], datetime] = utc_now) -> None:
+        self._keyspace = keyspace
+        self.clock = clock
+
+    def find(self, token: str) -> "Plan[Operation[Any], SessionRecord | None]":
+        """The live session of a token (SESS-08); a corrupt one is none (QUIRK-04)."""
+        if not is_token(token):
+            return None
+        # As one of many: what is no text, or no string at all, is no session.
+        (text,) = yield GetMany((self._key(token),))
+        return self._live(token, parse(text))
+
+    def put(
+        self, record: SessionRecord, only_if: Literal["absent", "present"]
+    ) -> Plan[Operation[Any], bool]:
+        """Store a session if there is none yet, or if it is still there (QUIRK-03)."""
+        left = (record.expires_at - self.clock()) // timedelta(milliseconds=1)
+        # What has expired is kept for a moment, and is no session even then.
+        ttl_ms, key, value = max(1, left), self._key(record.token), record.to_json()
+        if not record.user_id:
+            stored: bool = yield Set(key, value, ttl_ms, only_if)
+            return stored
+        index = self._index(record.user_id)
+        count = yield PutSession(index, record.token, ttl_ms, key, value, only_if)
+        if count is None:
+            return False
+        # None is new in an index that has it already: then the count is 0.
+        if count >= LOOK_THROUGH and not count & (count - 1):
+            yield from self.of_user(record.user_id)
+        return True
+
+    def remove(self, token: str) -> Plan[Operation[Any], bool]:
+        """End a session. Was there one?"""
+        if not is_token(token):
+            return False
+        (text,) = yield GetMany((self._key(token),))
+        was_there: bool = yield Delete(self._key(token))
+        record = parse(text)
+        if record is not None and record.user_id:
+            yield DropTokens(self._index(record.user_id), (token,))
+        return was_there
+
+    def of_user(self, user_id: str) -> Plan[Operation[Any], list[SessionRecord]]:
+        """A user's live sessions, in the order in which they began (SESS-14, SESS-26).
+
+        Tokens whose session is gone or corrupt fall out of the index.
+        """
+        indexed = yield from self._indexed(user_id)
+        gone = [token for token, record in indexed if record is None and is_token(token)]
+        yield from self.revoke_tokens(user_id, gone)
+        live = (self._live(token, record) for token, record in indexed if is_token(token))
+        return [record for record in live if record and record.user_id == user_id]
+
+    def revoke(
+        self, user_id: str, is_spared: Callable[[SessionRecord], bool] = lambda record: False
+    ) -> Plan[Operation[Any], int]:
+        """End a user's sessions, but for those that are spared. How many there were.
+
+        Those that begin while this runs are not among them, and stay in the index; one that
+        began before it and is getting a new key meanwhile is.
+        """
+        began, ended, is_again = self.clock(), 0, False
+        while True:
+            meant = [
+                token
+                for token, record in (yield from self._indexed(user_id))
+                if record is None
+                or not (is_spared(record) or (is_again and record.created_at > began))
+            ]
+            if not meant:
+                return ended
+            ended += yield from self.revoke_tokens(user_id, meant)
+            is_again = True
+
+    def revoke_tokens(self, user_id: str, tokens: Iterable[str]) -> Plan[Operation[Any], int]:
+        """End these sessions of a user. How many there were."""
+        meant = tuple(tokens)
+        if not meant:
+            return 0
+        ended: int = 0
+        if keys := tuple(self._key(token) for token in meant if is_token(token)):
+            ended = yield Unlink(keys)
+        yield DropTokens(self._index(user_id), meant)
+        return ended
+
+    def first_page(self) -> Scan:
+        """Where a walk over all sessions and indexes starts."""
+        return replace(self._keyspace.first_page(), prefix=self._key(""))
+
+    def user_of(self, physical: str) -> str | None:
+        """Whose index a key of such a walk is; None if it is a session."""
+        root = self._index("")
+        return physical.removeprefix(root) if physical.startswith(root) else None
+
+    def leave_index(self, user_id: str, token: str) -> Plan[Operation[Any], None]:
+        """A session that goes on, but no longer as this user's."""
+        yield DropTokens(self._index(user_id), (token,))
+
+    def _indexed(self, user_id: str) -> "Plan[Operation[Any], list[Indexed]]":
+        """The tokens of a user's index, each with its record if there is a sound one."""
+        tokens = read_index(*(yield GetMany((self._index(user_id),))))
+        texts = (yield GetMany(tuple(map(self._key, tokens)))) if tokens else []
+        return [(token, parse(text)) for token, text in zip(tokens, texts, strict=True)]
+
+    def _live(self, token: str, record: SessionRecord | None) -> SessionRecord | None:
+        is_live = record and record.token == token and record.expires_at > self.clock()
+        return record if is_live else None
+
+    def _key(self, token: str) -> str:
+        return self._keyspace.physical(f"session:{token}")
+
+    def _index(self, user_id: str) -> str:
+        return self._keyspace.physical(f"session:user:{user_id}")
+
+
+def parse(text: str | None) -> SessionRecord | None:
+    """A stored record; None if there is none, or a corrupt one."""
+    try:
+        return None if text is None else SessionRecord.from_json(text)
+    except ValueError:
+        return None
+
+
+def new_id() -> str:
+    """Thirty-two characters that nobody guesses."""
+    return secrets.token_hex(16)
