@@ -3,7 +3,6 @@
 import ast
 import inspect
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -111,41 +110,6 @@ def test_links_lead_somewhere() -> None:
                     re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
                     for heading in headings
                 ], f"{path.name}: {target}"
-
-
-def cases(group: str, count: int) -> Iterable[str]:
-    return (f"{group}-{number:02}" for number in range(1, count + 1))
-
-
-CONTRACT = {
-    "KEY": 11,
-    "ST": 48,
-    "RL": 48,
-    "PATH": 5,
-    "MW": 35,
-    "IP": 21,
-    "CFG": 12,
-    "SESS": 33,
-    "VER": 15,
-}
-
-
-def test_every_case_of_the_contract_has_a_test_or_a_reason() -> None:
-    """A number in a test's docstring, or in the table of docs/architecture.md."""
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
-    told = _expand(tests) | _expand(DOCS["architecture.md"])
-    missing = [
-        case for group in CONTRACT for case in cases(group, CONTRACT[group]) if case not in told
-    ]
-    assert missing == []
-
-
-def _expand(text: str) -> set[str]:
-    """Case numbers, with ranges ("RL-01 to RL-06") spelled out."""
-    found = set(re.findall(r"\b[A-Z]+-\d\d\b", text))
-    for group, first, last in re.findall(r"\b([A-Z]+)-(\d\d) to [A-Z]+-(\d\d)\b", text):
-        found |= {f"{group}-{number:02}" for number in range(int(first), int(last) + 1)}
-    return found
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda p: p.name)
