@@ -29,10 +29,8 @@ format: $(VENV)/lint ## Mend style
 matrix: $(VENV)/matrix ## Run the tests on every Python and Django that this machine can have
 	@$(BIN)/nox $(ARGS)
 
-bench: $(VENV)/bench ## Measure decisions and sessions side by side, and race the peers
-	@$(BIN)/python benchmarks/consume.py
-	@$(BIN)/python benchmarks/races.py
-	@$(BIN)/python benchmarks/sessions.py
+bench: $(VENV)/bench ## Measure all beside the peers, into docs/performance.md; with ARGS, only print
+	@$(BIN)/python -m benchmarks $(or $(ARGS),--write)
 
 agree: $(VENV)/test ## Compare Lua and Python over 100,000 random steps of each algorithm
 	@$(BIN)/python -m benchmarks.agreement $(ARGS)
