@@ -20,7 +20,6 @@ PACKAGES = (
     "django-redis",
     "throttled-py",
     "limits",
-    "coredis",
     "django-ratelimit",
     "djangorestframework",
     "django-smart-ratelimit",

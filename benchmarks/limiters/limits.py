@@ -1,7 +1,6 @@
 """limits: its fastest strategy, and its exact one; async on both clients that it can have."""
 
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
 
 from limits import RateLimitItemPerHour
 from limits.aio.storage import RedisStorage as AsyncRedisStorage
@@ -27,13 +26,6 @@ def checks(url: str, limit: int) -> dict[str, Callable[[str], bool]]:
 
 def async_checks(url: str, limit: int) -> dict[str, Callable[[str], Awaitable[bool]]]:
     item = RateLimitItemPerHour(limit)
-
-    def check(implementation: str) -> Callable[[str], Awaitable[bool]]:
-        storage = AsyncRedisStorage(f"async+{url}", implementation=implementation)
-        limiter = AsyncFixedWindowRateLimiter(storage)
-        return lambda client: limiter.hit(item, client)
-
-    clients = {"redis-py": "redispy"}
-    if find_spec("coredis"):
-        clients["coredis"] = "coredis"
-    return {f"fixed window, {name}": check(which) for name, which in clients.items()}
+    storage = AsyncRedisStorage(f"async+{url}", implementation="redispy")
+    limiter = AsyncFixedWindowRateLimiter(storage)
+    return {"fixed window": lambda client: limiter.hit(item, client)}
