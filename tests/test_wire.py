@@ -1,5 +1,8 @@
 """What is on the wire, seen by a plain client: keys, types, lifetimes, commands."""
 
+import sys
+from types import FrameType
+
 import pytest
 import redis
 
@@ -211,6 +214,47 @@ def test_each_operation_is_one_command(raw: redis.Redis, server_stores: RustAuth
         assert calls(raw) == commands
 
 
+@pytest.mark.parametrize("algorithm", STEPS)
+def test_a_decision_costs_what_its_commands_cost(
+    raw: redis.Redis, server_stores: RustAuthStores, algorithm: str
+) -> None:
+    """A read and a write for each limit; the lifetime of a bucket once, whatever is in it."""
+    limits = server_stores.rate_limit_store
+    escalate = (60,) if algorithm == "lockout" else ()
+    hour, day = (RateLimitRule(n, 3, algorithm, escalate=escalate) for n in (3600, 86_400))  # type: ignore[arg-type]
+    read = "hmget" if algorithm == "rustauth" else "hget"
+    two = [("a", hour), ("b" if algorithm == "rustauth" else "a", day)]
+    limits.consume("key", hour, cost=2)
+    limits.consume_all(two)
+    calls(raw)
+    limits.consume("key", hour)
+    ran = calls(raw)
+    assert ran.pop("pexpire", 1) == 1
+    assert ran == {"evalsha": 1, "time": 1, read: 1, "hset": 1, "pttl": 1}
+    limits.consume_all(two)
+    ran, buckets = calls(raw), len({key for key, _ in two})
+    assert ran.pop("pexpire", 1) <= buckets
+    assert ran == {"evalsha": 1, "time": 1, read: 2, "hset": 2, "pttl": buckets}
+
+
+def test_a_decision_takes_few_calls_in_python(server_stores: RustAuthStores) -> None:
+    """Counted and not timed, so that a busy machine is no failure."""
+    store, called = server_stores.rate_limit_store, list[str]()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "rustauth_django" in frame.f_code.co_filename:
+            called.append(frame.f_code.co_name)
+
+    rule = RateLimitRule(60, 100, "gcra")
+    store.consume("key", rule)
+    sys.setprofile(note)
+    try:
+        store.consume("key", rule)
+    finally:
+        sys.setprofile(None)
+    assert 0 < len(called) <= 32, called
+
+
 def test_clear_goes_page_by_page(
     raw: redis.Redis, server_stores: RustAuthStores, prefix: str
 ) -> None:
@@ -256,7 +300,8 @@ def test_scripts_are_loaded_again_when_lost(
 
 def test_scripts_use_commands_of_today() -> None:
     """CMD-10, KEY-11: HSET, never the deprecated HMSET; one key each, as a cluster wants it."""
-    for script in (consume.script(frozenset(STEPS)), COMPARE_AND_SET, DELETE_IF_VALUE):
+    several = consume.script_for_several(frozenset(STEPS))
+    for script in (several, COMPARE_AND_SET, DELETE_IF_VALUE):
         assert "HMSET" not in script.text
         assert "KEYS[2]" not in script.text
 

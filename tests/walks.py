@@ -8,9 +8,16 @@ import redis
 
 from rustauth_django.limits.algorithms import consume
 from rustauth_django.limits.algorithms.base import State
-from rustauth_django.limits.rates import ALGORITHM_NAMES, RateLimitRule
+from rustauth_django.limits.rates import ALGORITHM_NAMES, MAX_LOG, RateLimitRule
 
 T = 1_700_000_000_000
+# How many bytes each number of a state has on the wire, after one that says the format.
+SIZES = {
+    "fixed-window": (6, 7),
+    "sliding-window": (6, 7, 7),
+    "gcra": (7, 6),
+    "lockout": (7, 6, 7, 7),
+}
 
 
 class Move(NamedTuple):
@@ -28,7 +35,9 @@ def rule_of(algorithm: str, rng: random.Random) -> RateLimitRule:
     if algorithm == "lockout":
         options["escalate"] = tuple(rng.randint(1, 9) for _ in range(rng.randint(1, 3)))
     window = rng.choice([0.001, rng.randint(1, 3_000) / 1000, rng.randint(1, 10**6)])
-    return RateLimitRule(window, rng.randint(1, 7), algorithm, **options)  # type: ignore[arg-type]
+    # A log is searched, which a short one would hardly show.
+    most = rng.choice([7, 100, MAX_LOG]) if algorithm == "sliding-log" else 7
+    return RateLimitRule(window, rng.randint(1, most), algorithm, **options)  # type: ignore[arg-type]
 
 
 def moves(rule: RateLimitRule, rng: random.Random) -> Iterator[Move]:
@@ -51,7 +60,7 @@ class Walk:
 
     def __init__(self, raw: redis.Redis, key: str, rule: RateLimitRule) -> None:
         self.raw, self.key, self.rule = raw, key, rule
-        self.sha = raw.script_load(consume.script(frozenset([rule.algorithm])).text)
+        self.sha = raw.script_load(consume.script_for_one(rule.algorithm).text)
         self.now_ms = T
         self.state: State = ()
         raw.delete(key)
@@ -62,24 +71,33 @@ class Walk:
         one = consume.STEPS[self.rule.algorithm](
             self.state, self.now_ms, move.cost, *self.rule.numbers
         )
-        arguments = [self.now_ms, move.cost, 10**6, 1, *self.rule.arguments]
+        arguments = [self.now_ms, move.cost, 10**6, *self.rule.arguments]
         with self.raw.pipeline(transaction=True) as pipe:
             pipe.evalsha(self.sha, 1, self.key, *arguments)
             # The server drops a short-lived bucket by its own clock, not by the walk's.
             pipe.pttl(self.key).persist(self.key)
             reply, ttl_ms, _ = pipe.execute()
-        assert consume.read_reply(reply, 1) == [one.outcome], (self.rule, self.state, move)
+        assert reply == [*one.outcome], (self.rule, self.state, move)
         if one.outcome.permitted and one.state is not None and move.cost:
             self.state = one.state
-            assert ttl_ms >= 10**6 - 1
+            assert ttl_ms >= 10**6 - 1_000
         assert self.stored() == self.state, (self.rule, move)
 
     def stored(self) -> State:
         if self.rule.algorithm == "rustauth":
             texts = self.raw.hmget(self.key, "count", "last_request")
-        else:
-            texts = str(self.raw.hget(self.key, self.rule.name) or "").split()
-        return tuple(int(text) for text in texts if text is not None)
+            return tuple(int(text) for text in texts if text is not None)
+        command = ("HGET", self.key, self.rule.slot)
+        packed: bytes | None = self.raw.execute_command(*command, NEVER_DECODE=True)
+        if packed is None or self.rule.algorithm == "sliding-log":
+            return packed or ()
+        assert packed[0] == 1
+        numbers, at = [], 1
+        for size in SIZES[self.rule.algorithm]:
+            numbers.append(int.from_bytes(packed[at : at + size], "big"))
+            at += size
+        assert at == len(packed)
+        return tuple(numbers)
 
 
 def run(raw: redis.Redis, key: str, algorithm: str, steps: int, seed: int) -> None:

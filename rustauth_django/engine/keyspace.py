@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..exceptions import InvalidConfig
 from .backends import Backend
@@ -26,21 +26,26 @@ class Keyspace:
     namespace: str
     owner: str
     scan_count: int
+    #: What every physical key starts with; "" without a prefix.
+    _root: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        plain_text(self.prefix, "key_prefix")
+        prefix = plain_text(self.prefix, "key_prefix")
+        object.__setattr__(self, "_root", f"{prefix}{self.namespace}:" if prefix else "")
         if isinstance(self.scan_count, bool) or not isinstance(self.scan_count, int):
             raise TypeError(f"scan_count must be an int, not {type(self.scan_count).__name__}")
 
     @property
     def root(self) -> str:
         """What every physical key starts with. Raises ``InvalidConfig`` without a prefix."""
-        if not self.prefix:
+        if not self._root:
             raise InvalidConfig(f"{self.owner} key prefix must not be empty")
-        return f"{self.prefix}{self.namespace}:"
+        return self._root
 
     def physical(self, key: str) -> str:
         """The name under which the server knows ``key``."""
+        if type(key) is str and key.isascii() and self._root:
+            return self._root + key
         return self.root + plain_text(key, "key", errors="surrogateescape")
 
     def logical(self, physical: str) -> str:

@@ -21,7 +21,13 @@ class Script:
     def load(cls, package: str, *names: str) -> "Script":
         """The script in these files of ``package``, one after the other."""
         folder = resources.files(package)
-        text = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+        return cls.of(
+            "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+        )
+
+    @classmethod
+    def of(cls, text: str) -> "Script":
+        """The script of this text."""
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         _texts[sha] = text
         return cls(text, sha)

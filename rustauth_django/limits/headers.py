@@ -5,6 +5,8 @@ for HTTP" (draft-ietf-httpapi-ratelimit-headers, revision 11); ``X-Retry-After``
 RustAuth's own (MW-18).
 """
 
+from functools import lru_cache
+
 from ..engine.durations import ceil_seconds
 from .rates import RateLimitDecision
 
@@ -14,18 +16,23 @@ MAX_INTEGER = 10**15 - 1
 
 def limit_headers(name: str, decision: RateLimitDecision) -> dict[str, str]:
     """What every response tells of the limit ``name`` that was checked for it."""
-    rule = decision.rule
-    assert rule is not None
-    policy = quoted(name)
-    quota, window = integer(decision.limit), integer(ceil_seconds(rule.window_ms))
+    assert decision.rule is not None
+    quoted_name, policy = _constants(name, decision.limit, decision.rule.window_ms)
     remaining, reset_after = integer(decision.remaining), integer(decision.reset_after)
     headers = {
-        "RateLimit-Policy": f"{policy};q={quota};w={window}",
-        "RateLimit": f"{policy};r={remaining};t={reset_after}",
+        "RateLimit-Policy": policy,
+        "RateLimit": f"{quoted_name};r={remaining};t={reset_after}",
     }
     if not decision.permitted:
         headers["Retry-After"] = headers["X-Retry-After"] = str(decision.retry_after)
     return headers
+
+
+@lru_cache(maxsize=1024)
+def _constants(name: str, limit: int, window_ms: int) -> tuple[str, str]:
+    """A limit's name as it is sent, and its policy: the same for every response."""
+    quoted_name = quoted(name)
+    return quoted_name, f"{quoted_name};q={integer(limit)};w={integer(ceil_seconds(window_ms))}"
 
 
 def integer(value: int) -> int:

@@ -3,20 +3,30 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from ..engine.durations import ceil_seconds
 from ..engine.memory import Memory
-from ..engine.operations import Command, Operation, Unlink, array, encode, text
+from ..engine.operations import (
+    Command,
+    InvalidReply,
+    Operation,
+    Unlink,
+    array,
+    encode,
+    integer,
+    text,
+)
 from ..engine.plans import Plan
 from ..exceptions import BackendError
-from .algorithms.base import Outcome
-from .algorithms.consume import TTL_MARGIN_MS, consume, read_reply, script
-from .rates import RateLimitDecision, RateLimitRule
+from .algorithms.base import State
+from .algorithms.consume import TTL_MARGIN_MS, consume, script_for_one, script_for_several
+from .rates import LATEST_MS, RateLimitDecision, RateLimitRule
 
-LATEST_MS = 2**53
 # What of these algorithms was given back leaves a trace: the window, or the block, stays.
 LEAVE_A_TRACE = ("rustauth", "lockout")
+
+
+Argument: TypeAlias = str | bytes | int
 
 
 class Bucket(NamedTuple):
@@ -27,7 +37,8 @@ class Bucket(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+# Not frozen: one is made for each request, and a frozen one takes three times as long.
+@dataclass(slots=True, repr=False)
 class Consume(Operation[tuple[RateLimitDecision, ...]]):
     """Count a request against all ``buckets``, or, if one refuses it, against none.
 
@@ -41,18 +52,25 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
     cost: int = 1
 
     def command(self) -> Command:
-        keys = self._keys()
         now = "" if self.now_ms is None else self.now_ms
-        arguments: list[int | str] = [now, self.cost, TTL_MARGIN_MS]
-        for physical, rule, _ in self.buckets:
-            arguments.append(keys.index(physical) + 1)
-            arguments += rule.arguments
-        algorithms = frozenset([bucket.rule.algorithm for bucket in self.buckets])
-        return script(algorithms).call([encode(key) for key in keys], *arguments)
+        if len(self.buckets) == 1:
+            physical, rule, _ = self.buckets[0]
+            arguments = (now, self.cost, TTL_MARGIN_MS, *rule.arguments)
+            return script_for_one(rule.algorithm).call([encode(physical)], *arguments)
+        script = script_for_several(frozenset([bucket.rule.algorithm for bucket in self.buckets]))
+        several: list[Argument] = [now, self.cost, TTL_MARGIN_MS]
+        for _, rule, _ in self.buckets:
+            several += (rule.algorithm, *rule.arguments)
+        return script.call([encode(bucket.physical) for bucket in self.buckets], *several)
 
     def answer(self, reply: Any) -> tuple[RateLimitDecision, ...]:
-        outcomes = read_reply(reply, len(self.buckets))
-        return tuple(map(decide, outcomes, self.buckets))
+        values = array(reply, 4 * len(self.buckets))
+        for value in values:
+            integer(value)
+        if len(self.buckets) == 1:
+            return (_read(values, self.buckets[0]),)
+        parts = [values[at : at + 4] for at in range(0, len(values), 4)]
+        return tuple(map(_read, parts, self.buckets))
 
     def in_memory(self, memory: Memory) -> tuple[RateLimitDecision, ...]:
         now_ms = memory.clock() if self.now_ms is None else self.now_ms
@@ -67,7 +85,12 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
                 # A refund does not make a bucket live longer.
                 keep_ms = step.keep_ms + TTL_MARGIN_MS if self.cost > 0 else 0
                 memory.set_state(physical, rule.slot, step.state, keep_ms)
-        return tuple(map(decide, outcomes, self.buckets))
+        return tuple(
+            [
+                decide(*outcome, bucket)
+                for outcome, bucket in zip(outcomes, self.buckets, strict=True)
+            ]
+        )
 
     def failure(self, reason: str) -> BackendError:
         if removed := re.search(r"WRONGTYPE.* removed number (\d+)", reason):
@@ -75,15 +98,13 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
                 self.label,
                 "the key did not hold a rate limit bucket; it was removed, and the next"
                 " request starts one",
-                self._keys()[int(removed[1]) - 1],
+                self.buckets[int(removed[1]) - 1].physical,
             )
         return BackendError(self.label, reason)
 
     def across_slots(self) -> "Plan[Operation[Any], tuple[RateLimitDecision, ...]] | None":
-        return self._by_key() if len(self._keys()) > 1 else None
-
-    def _keys(self) -> list[str]:
-        return list(dict.fromkeys([bucket.physical for bucket in self.buckets]))
+        is_one = len({bucket.physical for bucket in self.buckets}) == 1
+        return None if is_one else self._by_key()
 
     def _by_key(self) -> "Plan[Operation[Any], tuple[RateLimitDecision, ...]]":
         """All or nothing over several keys, each of which is one step on its own server.
@@ -136,17 +157,27 @@ def leaves_a_trace(part: Iterable[Bucket]) -> bool:
     return any(bucket.rule.algorithm in LEAVE_A_TRACE for bucket in part)
 
 
-def decide(outcome: Outcome, bucket: Bucket) -> RateLimitDecision:
+def _read(values: list[int], bucket: Bucket) -> RateLimitDecision:
+    permitted, used, retry_ms, reset_ms = values
+    if permitted not in (0, 1) or used < 0:
+        raise InvalidReply("a decision")
+    return decide(permitted == 1, used, retry_ms, reset_ms, bucket)
+
+
+def decide(
+    permitted: bool, used: int, retry_ms: int, reset_ms: int, bucket: Bucket
+) -> RateLimitDecision:
     """The decision's fields (RL-13 to RL-18), where a refusal never says 0 (QUIRK-07)."""
-    permitted, used, retry_ms, reset_ms = outcome
-    limit = bucket.rule.capacity
-    retry_ms = 0 if permitted else max(1, min(retry_ms, LATEST_MS))
-    retry_after = ceil_seconds(retry_ms)
-    reset_after = max(retry_after, ceil_seconds(min(reset_ms, LATEST_MS)))
-    remaining = max(0, limit - used)
-    return RateLimitDecision(
-        permitted, retry_after, limit, remaining, reset_after, bucket.rule, bucket.key, retry_ms
-    )
+    _, rule, key = bucket
+    limit = rule.capacity
+    remaining = limit - used if used < limit else 0
+    reset_after = -(-min(reset_ms, LATEST_MS) // 1000)
+    if permitted:
+        return RateLimitDecision(True, 0, limit, remaining, reset_after, rule, key)
+    retry_ms = max(1, min(retry_ms, LATEST_MS))
+    retry_after = -(-retry_ms // 1000)
+    reset_after = max(retry_after, reset_after)
+    return RateLimitDecision(False, retry_after, limit, remaining, reset_after, rule, key, retry_ms)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -179,7 +210,14 @@ class ReadFields(Operation[dict[str, str]]):
     def in_memory(self, memory: Memory) -> dict[str, str]:
         found = memory.find_bucket(self.key)
         states = found.content if found else {}
-        fields = {name: " ".join(map(str, state)) for name, state in states.items()}
+        fields = {name: as_text(state) for name, state in states.items()}
         if "" in fields:
             fields["count"], fields["last_request"] = fields.pop("").split()
         return fields
+
+
+def as_text(state: State) -> str:
+    """A state as it would be read from a server."""
+    if isinstance(state, bytes):
+        return state.decode("utf-8", "replace")
+    return " ".join(map(str, state))

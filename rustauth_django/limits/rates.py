@@ -1,6 +1,7 @@
 """A rate limit, and what it decided."""
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -15,9 +16,11 @@ AlgorithmName: TypeAlias = Literal[
 OnError: TypeAlias = Literal["local", "deny", "allow", "raise"]
 ALGORITHM_NAMES: tuple[str, ...] = get_args(AlgorithmName)
 
-# Lua's numbers are doubles: sums of two products of this size are still exact.
+# Lua's numbers are doubles: whole numbers are exact up to this one.
+LATEST_MS = 2**53
+# Sums of two products of this size are still exact.
 MAX_PRODUCT = 2**52
-# An exact log is read whole for every decision.
+# A log has six bytes for each request.
 MAX_LOG = 1_000
 MAX_ESCALATION = 16
 
@@ -47,8 +50,12 @@ class RateLimitRule:
     numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
     #: Where its count is kept in the bucket's hash; "" stands for RustAuth's own fields.
     slot: str = field(init=False, repr=False, compare=False)
-    #: What the script is told of it.
-    arguments: tuple[int | str, ...] = field(init=False, repr=False, compare=False)
+    #: How many requests may come at once.
+    capacity: int = field(init=False, repr=False, compare=False)
+    #: What tells this rule from others on the same subject.
+    name: str = field(init=False, repr=False, compare=False)
+    #: What a script gets of it: the slot, and the numbers in eight bytes each.
+    arguments: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
     _is_valid: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
@@ -63,14 +70,25 @@ class RateLimitRule:
         for seconds in self.escalate:
             _require_int(seconds, "escalate")
         window_ms = to_milliseconds(self.window, "window")
-        extra = {"gcra": (self.max,), "lockout": [seconds * 1000 for seconds in self.escalate]}
-        numbers = (window_ms, self.capacity, *extra.get(self.algorithm, ()))
-        object.__setattr__(self, "escalate", tuple(self.escalate))
-        object.__setattr__(self, "window_ms", window_ms)
-        object.__setattr__(self, "numbers", numbers)
-        slot = "" if self.algorithm == "rustauth" else self.name
-        object.__setattr__(self, "slot", slot)
-        object.__setattr__(self, "arguments", (self.algorithm, slot, len(numbers), *numbers))
+        capacity = self.burst or self.max
+        blocks = [seconds * 1000 for seconds in self.escalate]
+        extra = {"gcra": [self.max], "lockout": blocks}.get(self.algorithm, [])
+        numbers = (window_ms, capacity, *extra)
+        more = blocks if self.algorithm == "lockout" else filter(None, [self.burst])
+        name = ":".join(map(str, [self.algorithm, self.max, window_ms, *more]))
+        slot = "" if self.algorithm == "rustauth" else name
+        exact = [max(0, min(number, LATEST_MS)) for number in numbers]
+        packed = struct.pack(f">{len(exact)}Q", *exact)
+        for attribute, value in {
+            "escalate": tuple(self.escalate),
+            "window_ms": window_ms,
+            "numbers": numbers,
+            "slot": slot,
+            "capacity": capacity,
+            "name": name,
+            "arguments": (slot.encode(), packed),
+        }.items():
+            object.__setattr__(self, attribute, value)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -95,17 +113,6 @@ class RateLimitRule:
         except InvalidConfig as error:
             raise InvalidConfig(f"the rate {rate.text!r} cannot be counted: {error}") from None
         return rule
-
-    @property
-    def capacity(self) -> int:
-        """How many requests may come at once."""
-        return self.burst or self.max
-
-    @property
-    def name(self) -> str:
-        """What tells this rule from others on the same subject."""
-        more = self.numbers[2:] if self.algorithm == "lockout" else filter(None, [self.burst])
-        return ":".join(map(str, [self.algorithm, self.max, self.window_ms, *more]))
 
     @classmethod
     def named(cls, name: str) -> Self:
@@ -176,7 +183,8 @@ class RateLimitRule:
             raise InvalidConfig(f"rate limit max times window is too large for {self.algorithm}")
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each request, and a frozen one takes six times as long.
+@dataclass(slots=True, unsafe_hash=True)
 class RateLimitDecision:
     """The answer to one request. Every time is in whole seconds, rounded up.
 
@@ -234,8 +242,10 @@ def to_rules(rates: Any) -> tuple[RateLimitRule, ...]:
     return rules
 
 
-def binding(decisions: Iterable[RateLimitDecision]) -> RateLimitDecision:
+def binding(decisions: Sequence[RateLimitDecision]) -> RateLimitDecision:
     """Of several limits' decisions, the one that a client has to know."""
+    if len(decisions) == 1:
+        return decisions[0]
     return min(
         decisions,
         key=lambda one: (one.permitted, -one.retry_after_ms, one.remaining, -one.reset_after),

@@ -52,12 +52,13 @@ class RateLimitStore:
         ``now_ms`` is epoch milliseconds; None, as it should be outside of tests, means
         the server's own clock.
         """
-        return self.backend.run(self.consumption([(key, rule)], now_ms, cost))[0]
+        return self.backend.run(_spend((self._bucket(key, rule),), now_ms, cost))[0]
 
     async def aconsume(
         self, key: str, rule: RateLimitRule, now_ms: int | None = None, *, cost: int = 1
     ) -> RateLimitDecision:
-        return (await self.backend.arun(self.consumption([(key, rule)], now_ms, cost)))[0]
+        operation = _spend((self._bucket(key, rule),), now_ms, cost)
+        return (await self.backend.arun(operation))[0]
 
     def consume_all(
         self,
@@ -128,18 +129,13 @@ class RateLimitStore:
         cost: int = 1,
     ) -> Consume:
         """What ``consume_all`` asks of the backend, for whoever drives it themselves."""
-        if not _is_amount(cost, "cost"):
-            raise InvalidConfig("rate limit cost must be greater than zero")
-        operation = self._operation(limits, now_ms, cost)
-        if any(cost > bucket.rule.capacity for bucket in operation.buckets):
-            raise InvalidConfig("rate limit cost must not be greater than max")
-        return operation
+        return _spend(self._buckets(limits), now_ms, cost)
 
     def inspection(
         self, limits: Iterable[tuple[str, RateLimitRule]], now_ms: int | None = None
     ) -> Consume:
         """What ``peek`` asks of the backend, for several limits at once."""
-        return self._operation(limits, now_ms, 0)
+        return _operation(self._buckets(limits), now_ms, 0)
 
     def forgetting(self, keys: Iterable[str]) -> Forget:
         """What ``reset`` asks of the backend, for several keys at once."""
@@ -148,34 +144,52 @@ class RateLimitStore:
     def _refund(self, key: str, rule: RateLimitRule, amount: int, now_ms: int | None) -> Consume:
         if not _is_amount(amount, "amount"):
             raise InvalidConfig("rate limit amount must be greater than zero")
-        return self._operation([(key, rule)], now_ms, -min(amount, MAX_NOW_MS))
+        return _operation((self._bucket(key, rule),), now_ms, -min(amount, MAX_NOW_MS))
 
-    def _operation(
-        self, limits: Iterable[tuple[str, RateLimitRule]], now_ms: int | None, cost: int
-    ) -> Consume:
-        buckets = dict.fromkeys(self._bucket(key, rule) for key, rule in limits)
-        counters = {(bucket.physical, bucket.rule.slot) for bucket in buckets}
-        if len(counters) < len(buckets):
-            raise InvalidConfig("two rate limits on one key must not share a counter")
+    def _buckets(self, limits: Iterable[tuple[str, RateLimitRule]]) -> tuple[Bucket, ...]:
+        buckets = tuple([self._bucket(key, rule) for key, rule in limits])
+        if len(buckets) == 1:
+            return buckets
         if not buckets:
             raise InvalidConfig("there must be at least one rate limit")
-        if now_ms is not None and not 0 <= _integer(now_ms, "now_ms") <= MAX_NOW_MS:
-            raise InvalidConfig("rate limit now_ms must be a time in epoch milliseconds")
-        return Consume(tuple(buckets), now_ms, cost)
+        counters: dict[tuple[str, str], Bucket] = {}
+        for bucket in buckets:
+            known = counters.setdefault((bucket.physical, bucket.rule.slot), bucket)
+            if known is not bucket and known != bucket:
+                raise InvalidConfig("two rate limits on one key must not share a counter")
+        return tuple(counters.values())
 
     def _bucket(self, key: str, rule: RateLimitRule) -> Bucket:
         if not isinstance(rule, RateLimitRule):
             raise TypeError(f"rule must be a RateLimitRule, not {type(rule).__name__}")
         rule.validate()
-        keyspace = self.keyspaces[rule.algorithm != "rustauth"]
+        keyspace = self.keyspaces[rule.slot != ""]
         return Bucket(keyspace.physical(key), rule, key)
 
 
-def _integer(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    return value
+def _spend(buckets: tuple[Bucket, ...], now_ms: int | None, cost: int) -> Consume:
+    if not _is_amount(cost, "cost"):
+        raise InvalidConfig("rate limit cost must be greater than zero")
+    for bucket in buckets:
+        if cost > bucket.rule.capacity:
+            raise InvalidConfig("rate limit cost must not be greater than max")
+    return _operation(buckets, now_ms, cost)
+
+
+def _operation(buckets: tuple[Bucket, ...], now_ms: int | None, cost: int) -> Consume:
+    if now_ms is not None:
+        _require_int(now_ms, "now_ms")
+        if not 0 <= now_ms <= MAX_NOW_MS:
+            raise InvalidConfig("rate limit now_ms must be a time in epoch milliseconds")
+    return Consume(buckets, now_ms, cost)
 
 
 def _is_amount(value: int, name: str) -> bool:
-    return _integer(value, name) > 0
+    if type(value) is not int:
+        _require_int(value, name)
+    return value > 0
+
+
+def _require_int(value: int, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")

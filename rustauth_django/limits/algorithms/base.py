@@ -2,7 +2,7 @@
 
 All arithmetic is in integers, all times are milliseconds. A step gets
 
-- ``state``, the integers that were kept, or ``()`` for a bucket that is new,
+- ``state``, the integers or the bytes that were kept, or ``()`` for a bucket that is new,
 - ``now``, the time in epoch milliseconds,
 - ``cost``: above zero is spent, all or nothing; zero only looks, as a request of cost one
   would find it; what is below zero is given back,
@@ -15,7 +15,7 @@ not grow with it. Time never moves backwards in a bucket (QUIRK-10).
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-State: TypeAlias = tuple[int, ...]
+State: TypeAlias = tuple[int, ...] | bytes
 
 
 class Outcome(NamedTuple):

@@ -1,10 +1,13 @@
-"""Several limits decided together, by whichever algorithms; ``consume.lua`` does the same."""
+"""Several limits decided together, by whichever algorithms; the scripts do the same.
+
+One limit has a script of its algorithm's own. The script for several is composed from the
+same files.
+"""
 
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any
+from functools import cache
+from importlib import resources
 
-from ...engine.operations import InvalidReply, array
 from ...engine.scripts import Script
 from . import fixed_window, gcra, lockout, rustauth, sliding_log, sliding_window
 from .base import Outcome, State, Step, StepFunction
@@ -17,19 +20,29 @@ STEPS: dict[str, StepFunction] = {
     "gcra": gcra.step,
     "lockout": lockout.step,
 }
-# Lua's numbers are doubles: the script reads no time of more than fifteen digits.
-MAX_NOW_MS = 10**15 - 1
+# A log has six bytes for a time.
+MAX_NOW_MS = 2**48 - 1
 # A bucket outlives what it counts by this much, so that a request at the very end of a
 # window finds it, whatever the network took (QUIRK-08).
 TTL_MARGIN_MS = 250
 
 
-@lru_cache
-def script(algorithms: frozenset[str]) -> Script:
-    """The script for rules of these algorithms: what it does not need costs it time."""
-    names = sorted(name.replace("-", "_") for name in algorithms)
-    files = ["divisions.lua", *(f"{name}.lua" for name in names), "consume.lua"]
-    return Script.load(__package__, *files)
+@cache
+def script_for_one(algorithm: str) -> Script:
+    """The script for one limit of this algorithm."""
+    return Script.of("\n".join([_lua("bucket"), _lua(algorithm), _lua("consume_one")]))
+
+
+@cache
+def script_for_several(algorithms: frozenset[str]) -> Script:
+    """The script for limits of these algorithms, and of no others: each costs it time."""
+    steps = [f"{_lua(name)}\nsteps['{name}'] = step" for name in sorted(algorithms)]
+    return Script.of("\n".join([_lua("bucket"), "local steps = {}", *steps, _lua("consume")]))
+
+
+def _lua(name: str) -> str:
+    file = resources.files(__package__).joinpath(f"{name.replace('-', '_')}.lua")
+    return file.read_text(encoding="utf-8")
 
 
 def consume(
@@ -44,18 +57,3 @@ def consume(
     ]
     is_kept = cost != 0 and all(one.outcome.permitted for one in steps)
     return [one.outcome for one in steps], steps if is_kept else []
-
-
-def read_reply(reply: Any, count: int) -> list[Outcome]:
-    """The script's reply as outcomes. Raises ``InvalidReply`` (RL-28)."""
-    return [_read_outcome(*array(item, 4)) for item in array(reply, count)]
-
-
-def _read_outcome(permitted: Any, used: Any, retry_ms: Any, reset_ms: Any) -> Outcome:
-    if not all(isinstance(value, int) for value in (permitted, used, retry_ms, reset_ms)):
-        raise InvalidReply("an outcome: a value is no integer")
-    if permitted not in (0, 1):
-        raise InvalidReply("an outcome: `permitted` is neither 0 nor 1")
-    if used < 0:
-        raise InvalidReply("an outcome: `used` is negative")
-    return Outcome(permitted == 1, used, retry_ms, reset_ms)

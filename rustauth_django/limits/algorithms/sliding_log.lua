@@ -1,41 +1,49 @@
 -- An exact log; sliding_log.py says what is in it.
 
-algorithms['sliding-log'] = {step = function(state, now, cost, window, limit)
-  if #state > 0 then
-    now = math.max(now, state[#state - 1])
+local function step(log, now, cost, numbers)
+  local unpack = struct.unpack
+  local window, limit = unpack('>I8I8', numbers)
+  local count = log and (#log - 1) / 6
+  if not log or string.byte(log) ~= 1 or count % 1 ~= 0 then
+    log, count = '\1', 0
   end
-  local log, used = {}, 0
-  for i = 1, #state, 2 do
-    if now - state[i] < window then
-      log[#log + 1], log[#log + 2] = state[i], state[i + 1]
-      used = used + state[i + 1]
+  local newest = count > 0 and unpack('>I6', log, #log - 5) or 0
+  now = math.max(now, newest)
+  -- How many no longer count, and the first that does. Few have gone since the last write, so
+  -- the search doubles its steps from the oldest on before it halves them.
+  local gone, first = 0, 1
+  if newest <= now - window then
+    gone, first = count, count + 1
+  end
+  while first <= count and unpack('>I6', log, 6 * first - 4) <= now - window do
+    gone, first = first, math.min(2 * first, count)
+  end
+  while first - gone > 1 do
+    local middle = math.floor((gone + first) / 2)
+    if unpack('>I6', log, 6 * middle - 4) <= now - window then
+      gone = middle
+    else
+      first = middle
     end
   end
-  local function whole()
-    return #log > 0 and log[#log - 1] + window - now or 0
-  end
+  local used = count - gone
+  local reset = used > 0 and newest + window - now or 0
   local wanted = cost == 0 and 1 or cost
   if cost >= 0 and used + wanted > limit then
-    local excess, oldest = used + wanted - limit, 1
-    while excess > log[oldest + 1] do
-      excess, oldest = excess - log[oldest + 1], oldest + 2
-    end
-    return {0, used, log[oldest] + window - now, whole()}, nil, whole()
+    local oldest = gone + used + wanted - limit
+    return 0, used, unpack('>I6', log, 6 * oldest - 4) + window - now, reset, nil, reset
   end
-  if cost < 0 and #log == 0 then
-    return {1, 0, 0, 0}
+  if cost == 0 or cost < 0 and used == 0 then
+    return 1, used, 0, reset
+  end
+  if gone > 0 then
+    log = '\1' .. string.sub(log, 6 * gone + 2)
   end
   if cost > 0 then
-    log[#log + 1], log[#log + 2] = now, cost
+    return 1, used + cost, 0, window, log .. string.rep(struct.pack('>I6', now), cost), window
   end
-  local back = math.min(used, math.max(0, -cost))
-  used = used + math.max(cost, -used)
-  while back > 0 do
-    local given = math.min(back, log[#log])
-    back, log[#log] = back - given, log[#log] - given
-    if log[#log] == 0 then
-      log[#log], log[#log - 1] = nil, nil
-    end
-  end
-  return {1, used, 0, whole()}, log, window
-end}
+  used = math.max(0, used + cost)
+  log = string.sub(log, 1, 6 * used + 1)
+  reset = used > 0 and unpack('>I6', log, #log - 5) + window - now or 0
+  return 1, used, 0, reset, log, window
+end

@@ -1,37 +1,41 @@
-"""A log of every permitted request: exact, at any moment, at the price of its length.
+"""A log of every permitted request: exact, at any moment.
 
-The state is a flat list of times and what was spent at each, oldest first.
+The state is bytes: ``FORMAT``, then six for each request, the oldest first: the epoch
+milliseconds at which it was permitted, big-endian. A cost of three is three requests of one
+time. What no longer counts is found by a binary search and cut off with the next write.
 """
 
-from .base import Outcome, State, Step
+from bisect import bisect_right
+
+from .base import Outcome, Step
+
+# No text begins with this byte, so what an earlier version stored as text counts as nothing.
+FORMAT = b"\x01"
 
 
-def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
-    now = max(now, state[-2]) if state else now
-    log = [
-        (time, spent)
-        for time, spent in zip(state[::2], state[1::2], strict=True)
-        if now - time < window
-    ]
-    used = sum(spent for _, spent in log)
+def step(state: bytes | tuple[()], now: int, cost: int, window: int, limit: int) -> Step:
+    log = state or FORMAT
+    count = len(log) // 6
+
+    def time_of(index: int) -> int:
+        return int.from_bytes(log[6 * index + 1 : 6 * index + 7], "big")
+
+    newest = time_of(count - 1) if count else 0
+    now = max(now, newest)
+    gone = bisect_right(range(count), now - window, key=time_of)
+    used = count - gone
+    reset = newest + window - now if used else 0
     wanted = cost or 1
     if cost >= 0 and used + wanted > limit:
-        excess, oldest = used + wanted - limit, 0
-        while excess > log[oldest][1]:
-            excess -= log[oldest][1]
-            oldest += 1
-        retry, reset = log[oldest][0] + window - now, log[-1][0] + window - now
+        # As many of the oldest have to go as there are too many.
+        retry = time_of(gone + used + wanted - limit - 1) + window - now
         return Step(Outcome(False, used, retry, reset), None, reset)
-    if cost < 0 and not log:
+    if cost == 0:
+        return Step(Outcome(True, used, 0, reset))
+    if cost < 0 and used == 0:
         return Step(Outcome(True, 0, 0, 0))
-    if cost > 0:
-        log.append((now, cost))
-    back = min(used, -cost) if cost < 0 else 0
-    while back:
-        time, spent = log.pop()
-        if spent > back:
-            log.append((time, spent - back))
-        back -= min(spent, back)
-    reset = log[-1][0] + window - now if log else 0
-    outcome = Outcome(True, sum(spent for _, spent in log), 0, reset)
-    return Step(outcome, tuple(n for entry in log for n in entry) if cost else None, window)
+    left = count - min(used, max(0, -cost))
+    log = FORMAT + log[6 * gone + 1 : 6 * left + 1] + now.to_bytes(6, "big") * max(0, cost)
+    used = len(log) // 6
+    reset = time_of(used - 1) + window - now if used else 0
+    return Step(Outcome(True, used, 0, reset), log, window)

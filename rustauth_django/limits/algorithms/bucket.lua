@@ -1,0 +1,46 @@
+-- What every script does with a bucket: a hash that has a field of packed bytes for each rule,
+-- or RustAuth's own `count` and `last_request`, which are text.
+
+-- What a field or RustAuth's two hold; nothing is false. A reply with `err` is returned as it is.
+local function read(key, field)
+  if field == '' then
+    return redis.pcall('HMGET', key, 'count', 'last_request')
+  end
+  return redis.pcall('HGET', key, field)
+end
+
+-- The script's reply where `read` failed for the key of this number. Nothing but these hashes
+-- belongs in this namespace: what else is there is dropped, so that the next request starts a
+-- bucket, and this one fails.
+local function failure(key, number, reply)
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then
+    redis.call('UNLINK', key)
+    return redis.error_reply('WRONGTYPE not a rate limit bucket; removed number ' .. number)
+  end
+  return reply
+end
+
+-- Numbers are passed on as numbers, which servers write without loss where Lua would round.
+local function write(key, field, state)
+  if field == '' then
+    redis.call('HSET', key, 'count', state[1], 'last_request', state[2])
+  else
+    redis.call('HSET', key, field, state)
+  end
+end
+
+-- A bucket without a TTL gets one, and none gets a shorter one: rules of different windows meet
+-- in it.
+local function prolong(key, ttl, is_spent)
+  if redis.call('PTTL', key) < (is_spent and ttl or 0) then
+    redis.call('PEXPIRE', key, ttl)
+  end
+end
+
+local now, cost, margin = ARGV[1], ARGV[2] + 0, ARGV[3] + 0
+if now == '' then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+else
+  now = now + 0
+end
