@@ -2,7 +2,13 @@
 
 from .connections import lazy_store
 from .decorators import rate_limit, rate_limit_exempt
-from .exceptions import BackendError, BackendUnavailable, InvalidConfig, RustAuthError
+from .exceptions import (
+    BackendError,
+    BackendOverloaded,
+    BackendUnavailable,
+    InvalidConfig,
+    RustAuthError,
+)
 from .limits.rates import RateLimitDecision, RateLimitRule
 from .limits.store import RateLimitStore
 from .storage import SecondaryStorage
@@ -11,6 +17,7 @@ from .stores import RustAuthStores
 __version__ = "0.1.0"
 __all__ = [
     "BackendError",
+    "BackendOverloaded",
     "BackendUnavailable",
     "InvalidConfig",
     "RateLimitDecision",

@@ -5,8 +5,10 @@
     RustAuthError
     ├── InvalidConfig          also ImproperlyConfigured and ValueError
     └── BackendError           the server answered with an error
-        └── BackendUnavailable the server could not serve: away, timed out,
-                               loading, read-only, out of memory
+        ├── BackendUnavailable the server could not serve: away, timed out,
+        │                      loading, read-only, out of memory
+        └── BackendOverloaded  this process asked for more at once than it has
+                               connections; the server was not asked
 
 ``InvalidConfig`` is raised before any I/O. No error carries a value, a
 password or a URL.
@@ -44,3 +46,10 @@ class BackendError(RustAuthError):
 
 class BackendUnavailable(BackendError):
     """The server cannot serve at the moment; the same call may work later."""
+
+
+class BackendOverloaded(BackendError):
+    """This process has more calls at once than connections; the server is not to blame.
+
+    The call was not sent.
+    """

@@ -14,6 +14,7 @@ def test_public_names() -> None:
     """Adding one is a decision; taking one away is a breaking change."""
     assert rustauth_django.__all__ == [
         "BackendError",
+        "BackendOverloaded",
         "BackendUnavailable",
         "InvalidConfig",
         "RateLimitDecision",

@@ -7,7 +7,6 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from redis.exceptions import (
-    AuthenticationError,
     AuthorizationError,
     ClusterError,
     NoScriptError,
@@ -19,9 +18,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..exceptions import BackendError, BackendUnavailable, RustAuthError
+from ..exceptions import BackendError, BackendOverloaded, BackendUnavailable, RustAuthError
 from .memory import Memory, epoch_ms
-from .operations import Command, InvalidReply, Operation
+from .operations import InvalidReply, Operation
+from .protocol import Command, Overload
 from .scripts import with_text
 
 T = TypeVar("T")
@@ -152,6 +152,8 @@ def translate(operation: Operation[Any], error: Exception) -> BackendError:
     """The app's own error for one of redis-py's or the network's."""
     if isinstance(error, UnicodeDecodeError):
         return BackendError(operation.label, "the value is not UTF-8")
+    if isinstance(error, Overload):
+        return BackendOverloaded(operation.label, str(error))
     if isinstance(error, InvalidReply):
         return BackendError(operation.label, f"the server's reply is not {error}")
     if not isinstance(error, RedisError | OSError):
@@ -161,8 +163,8 @@ def translate(operation: Operation[Any], error: Exception) -> BackendError:
     # Servers quote the arguments of commands that they do not know; the sentinel client
     # prints whole objects.
     reason = re.split(r", with args|\W+<redis\.", str(error))[0] or type(error).__name__
-    refused = isinstance(error, AuthenticationError | AuthorizationError)
-    away = isinstance(error, UNAVAILABLE) and not refused
-    if away or any(word in reason for word in UNAVAILABLE_WORDS):
+    # A password that was changed on one side is an outage, until it is on the other.
+    is_away = isinstance(error, UNAVAILABLE) and not isinstance(error, AuthorizationError)
+    if is_away or any(word in reason for word in UNAVAILABLE_WORDS):
         return BackendUnavailable(operation.label, reason)
     return operation.failure(reason)

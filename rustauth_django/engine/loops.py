@@ -1,25 +1,47 @@
-"""A ``redis.asyncio`` client for each event loop.
+"""How commands go out and replies come back on an event loop: one connection for all its tasks.
 
-Such a client belongs to the loop that it first ran on. ``async_to_sync``, test runners
-and reloaders come with loops of their own, so each running loop gets a client, which
-is closed as the loop shuts down.
+What is asked in one turn of the loop leaves in one write, and replies are matched in order. A call
+that is cancelled or out of time leaves its place in the order, and drops its reply when that
+comes: so nobody gets another's answer.
+
+A connection belongs to the loop on which it was opened. ``async_to_sync``, test runners and
+reloaders come with loops of their own, so each running loop has its connection, which is closed as
+the loop shuts down.
 """
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from redis import Redis
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
 from ..exceptions import InvalidConfig
+from .protocol import ASKING, INCOMPLETE, PUSHES, Command, Overload, is_read_only, make_reader, pack
+from .wire import (
+    CLOSED,
+    EXHAUSTED,
+    MAX_CONNECTIONS,
+    TIMED_OUT,
+    UNLIMITED,
+    WAIT_SECONDS,
+    borrowing_arguments,
+    on_fork,
+)
 
 # What an async connection takes over from a sync one, besides the options of TLS.
 SHARED = frozenset(
@@ -44,69 +66,405 @@ SHARED = frozenset(
         "protocol",
     }
 )
-# More threads, or tasks on one loop, than this wait for their turn, for so many seconds:
-# for clients made from a URL, and where a given client's pool has no limit of its own.
-MAX_CONNECTIONS = 100
-WAIT_SECONDS = 1.0
-UNLIMITED = 2**31
+# Further calls wait for their turn.
+MAX_IN_FLIGHT = 512
+# Commands whose replies are long or many: they have a connection of their own, so that nothing
+# waits behind a walk. It is closed when it was idle for so many seconds.
+WALKS = frozenset({"SCAN", "UNLINK", "INFO"})
+IDLE_SECONDS = 5.0
+# A timer that comes later than this says that the loop was busy: replies may be there, unread.
+LATE = 0.05
 
 
-class LoopClients:
-    """The async side of a sync client: ``given``, or a twin for each running loop."""
+class Call(NamedTuple):
+    """A reply that is to come: whose it is, if anybody's, and until when it is waited for."""
+
+    future: "asyncio.Future[Any] | None"
+    ends_at: float | None
+
+
+class Waiting(NamedTuple):
+    """A call that was not sent yet."""
+
+    packed: bytes
+    asking: bool
+    future: "asyncio.Future[Any]"
+    ends_at: float
+
+
+class Stream(asyncio.Protocol):
+    """One connection. ``seconds`` is the deadline of a call from when it is sent, or None."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection: Any, patience: float, on_lost: Any
+    ) -> None:
+        self.connection = connection
+        self.is_usable = True
+        self.idle_since = loop.time()
+        self._loop = loop
+        self._seconds: float | None = connection.socket_timeout
+        self._patience = patience
+        self._on_lost: Callable[[Stream], None] = on_lost
+        self._reader = make_reader()
+        self._in_flight: deque[Call] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._out: list[bytes] = []
+        self._is_paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._former_protocol = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    def call(self, packed: bytes, asking: bool) -> "asyncio.Future[Any]":
+        """Send, now or in turn; the future is the reply."""
+        future = self._loop.create_future()
+        if self._waiting or self._is_paused or len(self._in_flight) >= MAX_IN_FLIGHT:
+            ends_at = self._loop.time() + self._patience
+            self._waiting.append(Waiting(packed, asking, future, ends_at))
+            self._set_timer(ends_at)
+        else:
+            self._send(packed, asking, future)
+        return future
+
+    def _send(self, packed: bytes, asking: bool, future: "asyncio.Future[Any]") -> None:
+        ends_at = None if self._seconds is None else self._loop.time() + self._seconds
+        is_alone = not self._in_flight
+        if asking:
+            packed = ASKING + packed
+            self._in_flight.append(Call(None, ends_at))
+        self._in_flight.append(Call(future, ends_at))
+        if ends_at is not None and self._timer is None:
+            self._set_timer(ends_at)
+        if is_alone:
+            self._transport.write(packed)
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(packed)
+
+    def _flush(self) -> None:
+        packed = b"".join(self._out)
+        self._out.clear()
+        self._transport.write(packed)
+
+    def data_received(self, data: bytes) -> None:
+        reader, in_flight = self._reader, self._in_flight
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not INCOMPLETE:
+                if isinstance(reply, PUSHES):
+                    continue
+                future = in_flight.popleft().future
+                if future is None or future.done():
+                    continue
+                if isinstance(reply, Exception):
+                    if is_read_only(reply):
+                        # The primary may be elsewhere by now.
+                        self.retire()
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+        except (IndexError, InvalidResponse):
+            # No reply, or one that nobody asked for: nothing more that comes can be believed.
+            self._fail(InvalidResponse("the server's reply is not RESP"))
+            self._transport.abort()
+            return
+        if self._waiting:
+            self._go_on()
+        if not in_flight:
+            self.idle_since = self._loop.time()
+            if not self.is_usable:
+                self._transport.abort()
+
+    def _go_on(self) -> None:
+        """Send what has waited for its turn."""
+        while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT and not self._is_paused:
+            packed, asking, future, _ = self._waiting.popleft()
+            if not future.done():
+                self._send(packed, asking, future)
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(RedisConnectionError(CLOSED))
+        self._former_protocol.connection_lost(exc)
+        self._on_lost(self)
+
+    def _fail(self, error: Exception) -> None:
+        self.is_usable = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        futures = [call.future for call in self._in_flight]
+        for future in [*futures, *(call.future for call in self._waiting)]:
+            if future is not None and not future.done():
+                future.set_exception(type(error)(*error.args))
+        self._in_flight.clear()
+        self._waiting.clear()
+
+    def _set_timer(self, ends_at: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= ends_at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(ends_at, self._look_at_the_clock, ends_at)
+
+    def _look_at_the_clock(self, when: float) -> None:
+        """End what is out of time. One timer serves all calls, since they end in their order."""
+        self._timer = None
+        now = self._loop.time()
+        if now - when > LATE:
+            self._set_timer(now + LATE / 2)
+            return
+        is_hung = False
+        for future, ends_at in self._in_flight:
+            if future is None or future.done() or ends_at is None:
+                continue
+            if ends_at > now:
+                self._set_timer(ends_at)
+                break
+            future.set_exception(RedisTimeoutError(TIMED_OUT))
+            is_hung = True
+        while self._waiting and self._waiting[0].ends_at <= now:
+            waited = self._waiting.popleft().future
+            if not waited.done():
+                waited.set_exception(Overload())
+        if self._waiting:
+            self._set_timer(self._waiting[0].ends_at)
+        if is_hung:
+            self.retire()
+
+    def retire(self) -> None:
+        """Take no more calls. Those in flight end by their own deadlines, then all is closed."""
+        self.is_usable = False
+        for waiting in self._waiting:
+            if not waiting.future.done():
+                waiting.future.set_exception(RedisTimeoutError(TIMED_OUT))
+        self._waiting.clear()
+        if all(call.future is None or call.future.done() for call in self._in_flight):
+            self._transport.abort()
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._in_flight or self._waiting)
+
+    def close(self) -> None:
+        """Close at once; what is in flight fails."""
+        self._fail(RedisConnectionError(CLOSED))
+        self._transport.abort()
+
+    def release(self) -> bool:
+        """Give the transport back as it was. Could that be?"""
+        if self._in_flight or self._waiting or self._out or self._transport.is_closing():
+            return False
+        self._fail(RedisConnectionError(CLOSED))
+        self._transport.set_protocol(self._former_protocol)
+        return True
+
+
+class LoopWire:
+    """The connections of one event loop: one for its tasks, and one for walks while they last.
+
+    Those that are ours are made like those of ``pool``; a caller's are borrowed from its pool.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Any, *, owned: bool) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._owned = owned
+        self._patience: float = getattr(pool, "timeout", None) or WAIT_SECONDS
+        # Of a pool of fewer than four none may be held while it is idle.
+        self._holds = owned or pool.max_connections >= 4
+        self._streams: dict[bool, Stream] = {}
+        self._opening: dict[bool, asyncio.Task[Stream]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def call(self, command: Command, *, asking: bool = False) -> Any:
+        """The reply to a command; raises redis-py's exceptions, those of sockets, ``Overload``."""
+        packed = pack(command)
+        is_walk = command[0] in WALKS
+        stream = self._streams.get(is_walk)
+        if stream is None or not stream.is_usable:
+            stream = await self._open(is_walk)
+        try:
+            return await stream.call(packed, asking)
+        finally:
+            if not self._holds:
+                self._let_go(stream)
+
+    async def _open(self, is_walk: bool) -> Stream:
+        """A connection for all who want one now; it survives a caller that is cancelled."""
+        opening = self._opening.get(is_walk)
+        if opening is None:
+            opening = self._loop.create_task(self._connect(is_walk))
+            self._opening[is_walk] = opening
+            opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(opening)
+
+    async def _connect(self, is_walk: bool) -> Stream:
+        try:
+            connection = await (self._make() if self._owned else self._borrow())
+            stream = Stream(self._loop, connection, self._patience, self._lost)
+            self._streams[is_walk] = stream
+            if is_walk:
+                self._close_when_idle(stream)
+            return stream
+        finally:
+            del self._opening[is_walk]
+
+    async def _make(self) -> Any:
+        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection.retry = AsyncRetry(NoBackoff(), 0)
+        try:
+            async with asyncio.timeout(connection.socket_connect_timeout):
+                await connection.connect()
+        except TimeoutError:
+            abandon(connection)
+            raise RedisTimeoutError("Timeout connecting to server") from None
+        except BaseException:
+            abandon(connection)
+            raise
+        return connection
+
+    async def _borrow(self) -> Any:
+        try:
+            return await self._pool.get_connection(*borrowing_arguments(self._pool))
+        except RedisConnectionError as error:
+            if str(error) in EXHAUSTED:
+                raise Overload from None
+            raise
+
+    def _let_go(self, stream: Stream) -> None:
+        if stream.release():
+            self._forget(stream)
+            self._later(self._pool.release(stream.connection))
+
+    def _close_when_idle(self, stream: Stream) -> None:
+        left = stream.idle_since + IDLE_SECONDS - self._loop.time()
+        if not stream.is_usable:
+            return
+        if left > 0 or stream.is_busy:
+            self._loop.call_later(max(left, 1.0), self._close_when_idle, stream)
+        elif self._owned:
+            stream.close()
+        else:
+            self._let_go(stream)
+
+    def _lost(self, stream: Stream) -> None:
+        self._forget(stream)
+        if self._owned:
+            abandon(stream.connection)
+        elif not self._loop.is_closed():
+            self._later(self._give_back_broken(stream.connection))
+
+    def _forget(self, stream: Stream) -> None:
+        for is_walk, one in list(self._streams.items()):
+            if one is stream:
+                del self._streams[is_walk]
+
+    async def _give_back_broken(self, connection: Any) -> None:
+        await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
+
+    def _later(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def abandon(self) -> None:
+        """The loop is closed, and nobody shut it down: nothing more can be done in it."""
+        for stream in self._streams.values():
+            with suppress(RuntimeError):
+                stream.close()
+
+    async def aclose(self) -> None:
+        """Close the connections, or give them back."""
+        for opening in list(self._opening.values()):
+            opening.cancel()
+            await asyncio.wait([opening])
+        for stream in list(self._streams.values()):
+            if self._owned or not stream.release():
+                stream.close()
+            else:
+                self._forget(stream)
+                self._later(self._pool.release(stream.connection))
+        # The transports close in the loop's next turn.
+        await asyncio.sleep(0)
+        while self._leaving:
+            await asyncio.wait(list(self._leaving))
+        if self._owned and isinstance(self._pool, AsyncSentinelConnectionPool):
+            # So do the clients that ask the sentinels.
+            for sentinel in self._pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
+
+
+def abandon(connection: Any) -> None:
+    """Close a connection of redis-py's at once, in a way that leaves it nothing to warn of."""
+    if connection._writer is not None:
+        connection._writer.transport.abort()
+    connection._reader = connection._writer = None
+
+
+class LoopWires:
+    """The async side of a sync client: on each running loop a ``LoopWire``.
+
+    Its connections are those of ``given``, the caller's own client, or like those of the sync one.
+    """
 
     def __init__(self, client: "Redis", given: "aioredis.Redis | None") -> None:
         self._sync_client = client
         self._given = given
+        self._begin()
+        on_fork(self)
+
+    def _begin(self) -> None:
         self._lock = Lock()
-        self._clients: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[aioredis.Redis, AsyncGenerator[None]]
+        self._wires: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[LoopWire, AsyncGenerator[None]]
         ] = WeakKeyDictionary()
 
-    async def client(self) -> "aioredis.Redis":
-        """The running loop's client."""
-        if self._given is not None:
-            return self._given
+    async def call(self, command: Command, *, asking: bool = False) -> Any:
+        """The reply to a command, on the running loop's connection."""
         loop = asyncio.get_running_loop()
-        found = self._clients.get(loop)
-        return found[0] if found else await self._open(loop)
+        found = self._wires.get(loop)
+        wire = found[0] if found else await self._open(loop)
+        return await wire.call(command, asking=asking)
 
     async def aclose(self) -> None:
-        """Close the running loop's client, if this object made it."""
-        found = self._clients.get(asyncio.get_running_loop())
+        """Close what was opened on the running loop."""
+        found = self._wires.get(asyncio.get_running_loop())
         if found:
             await found[1].aclose()
 
-    async def _open(self, loop: asyncio.AbstractEventLoop) -> "aioredis.Redis":
-        client = twin(self._sync_client)
-        keeper = self._keep(loop, client)
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> LoopWire:
+        if self._given is not None:
+            wire = LoopWire(loop, self._given.connection_pool, owned=False)
+        else:
+            wire = LoopWire(loop, twin(self._sync_client).connection_pool, owned=True)
+        keeper = self._keep(loop, wire)
         with self._lock:
-            # A client refers to its loop, which would keep a loop that nobody shut
+            # A connection refers to its loop, which would keep a loop that nobody shut
             # down in this dictionary for ever.
-            for other in [other for other in self._clients if other.is_closed()]:
-                del self._clients[other]
-            self._clients[loop] = client, keeper
+            for other in [other for other in self._wires if other.is_closed()]:
+                self._wires.pop(other)[0].abandon()
+            self._wires[loop] = wire, keeper
         await anext(keeper)
-        return client
+        return wire
 
-    async def _keep(
-        self, loop: asyncio.AbstractEventLoop, client: "aioredis.Redis"
-    ) -> AsyncGenerator[None]:
+    async def _keep(self, loop: asyncio.AbstractEventLoop, wire: LoopWire) -> AsyncGenerator[None]:
         # Loops close their unfinished async generators as they shut down
-        # (loop.shutdown_asyncgens): the one moment when a client can still be closed.
+        # (loop.shutdown_asyncgens): the one moment when a connection can still be closed.
         try:
             yield
         finally:
             with self._lock:
-                self._clients.pop(loop, None)
-            await close(client)
-
-
-async def close(client: "aioredis.Redis") -> None:
-    """Close a client and, where it has sentinels, the clients that ask them."""
-    await client.aclose(close_connection_pool=True)
-    manager = getattr(client.connection_pool, "sentinel_manager", None)
-    for sentinel in manager.sentinels if manager else ():
-        await sentinel.aclose()
+                self._wires.pop(loop, None)
+            await wire.aclose()
 
 
 def twin(client: "Redis") -> "aioredis.Redis":
@@ -168,6 +526,4 @@ def _options(options: dict[str, Any], connection_class: Any) -> dict[str, Any]:
                     " pass an async_client of your own"
                 )
         shared |= tls
-    if retry := options.get("retry"):
-        shared["retry"] = AsyncRetry(retry._backoff, retry._retries)
     return shared

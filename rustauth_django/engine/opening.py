@@ -6,29 +6,28 @@ from urllib.parse import urlsplit
 
 from redis import BlockingConnectionPool, Redis, RedisCluster
 from redis import asyncio as aioredis
-from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import parse_url
 from redis.credentials import CredentialProvider
-from redis.retry import Retry
 
 from ..exceptions import InvalidConfig
 from .backends import Backend, MemoryBackend
 from .cluster import ClusterBackend
-from .loops import MAX_CONNECTIONS, WAIT_SECONDS
 from .redis import RedisBackend
+from .wire import MAX_CONNECTIONS, WAIT_SECONDS
 
 # A pool has a place for each connection from the start.
 MOST_CONNECTIONS = 65_535
 OPTION_KINDS: dict[str, type] = {
     "max_connections": int,
-    "retry": Retry,
     "socket_keepalive_options": dict,
     "credential_provider": CredentialProvider,
     "client_name": str,
 }
 # Values are UTF-8, and what is said on a connection is the same on both faces.
 REFUSED_OPTIONS = {"encoding", "encoding_errors", "command_packer", "redis_connect_func"}
+# A `take` or a `consume` that is sent twice may count twice.
+REFUSED_OPTIONS |= {"retry", "retry_on_timeout", "retry_on_error"}
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "memory")
 
@@ -47,7 +46,6 @@ def client_defaults() -> dict[str, Any]:
     return {
         "socket_connect_timeout": 0.5,
         "socket_timeout": 0.5,
-        "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "max_connections": MAX_CONNECTIONS,
         "timeout": WAIT_SECONDS,

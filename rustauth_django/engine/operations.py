@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeV
 from ..exceptions import BackendError
 from .memory import Memory
 from .plans import Plan
+from .protocol import Command
 from .scripts import Script
 
 T_co = TypeVar("T_co", covariant=True)
-Command: TypeAlias = tuple[str | bytes | int, ...]
 Condition: TypeAlias = Literal["absent", "present"]
 
 CONDITIONS = {"absent": ("NX",), "present": ("XX",), None: ()}

@@ -7,9 +7,11 @@ from redis import asyncio as aioredis
 from redis.connection import SSLConnection
 from redis.sentinel import SentinelConnectionPool
 
+from ..exceptions import InvalidConfig
 from .backends import ServerBackend
-from .loops import LoopClients
-from .operations import Command
+from .loops import LoopWires
+from .protocol import Command
+from .wire import Wire
 
 
 class RedisBackend(ServerBackend):
@@ -26,39 +28,21 @@ class RedisBackend(ServerBackend):
         *,
         owned: bool = False,
     ) -> None:
-        self._client = client
-        self._owned = owned
-        self._loops = LoopClients(client, async_client)
-        self.location = describe_location(client.connection_pool)
+        pool: Any = client.connection_pool
+        if getattr(pool, "cache", None) is not None:
+            raise InvalidConfig("a redis client with a cache of its own cannot be shared")
+        self._wire = Wire(pool, owned=owned)
+        self._loops = LoopWires(client, async_client)
+        self.location = describe_location(pool)
 
     def perform(self, command: Command, *, asking: bool = False) -> Any:
-        pool: Any = self._client.connection_pool
-        connection = pool.get_connection()
-        try:
-            if asking:
-                connection.send_command("ASKING")
-                connection.read_response()
-            connection.send_command(*command)
-            return connection.read_response(disable_decoding=True)
-        finally:
-            pool.release(connection)
+        return self._wire.call(command, asking=asking)
 
     async def aperform(self, command: Command, *, asking: bool = False) -> Any:
-        client = await self._loops.client()
-        pool: Any = client.connection_pool
-        connection = await pool.get_connection()
-        try:
-            if asking:
-                await connection.send_command("ASKING")
-                await connection.read_response()
-            await connection.send_command(*command)
-            return await connection.read_response(disable_decoding=True)
-        finally:
-            await pool.release(connection)
+        return await self._loops.call(command, asking=asking)
 
     def close(self) -> None:
-        if self._owned:
-            self._client.close()
+        self._wire.close()
 
     async def aclose(self) -> None:
         await self._loops.aclose()

@@ -6,17 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from ..engine.memory import Memory
-from ..engine.operations import (
-    Command,
-    InvalidReply,
-    Operation,
-    Unlink,
-    array,
-    encode,
-    integer,
-    text,
-)
+from ..engine.operations import InvalidReply, Operation, Unlink, array, encode, integer, text
 from ..engine.plans import Plan
+from ..engine.protocol import Command
 from ..exceptions import BackendError
 from .algorithms.base import State
 from .algorithms.consume import TTL_MARGIN_MS, consume, script_for_one, script_for_several

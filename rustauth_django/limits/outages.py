@@ -9,7 +9,7 @@ from ..engine.backends import Backend, MemoryBackend
 from ..engine.durations import ceil_seconds
 from ..engine.operations import Operation
 from ..engine.plans import Call, Plan, send
-from ..exceptions import BackendError, BackendUnavailable
+from ..exceptions import BackendError, BackendOverloaded, BackendUnavailable
 from ..signals import backend_state_changed
 from .operations import Consume, Forget
 from .rates import OnError, Uncounted, Verdict, binding
@@ -82,17 +82,20 @@ class Limiter:
 
     def consume(self, operation: Consume, on_error: OnError | None) -> Plan[Step, Verdict]:
         """The binding decision, or what the policy says in its place."""
+        policy = on_error or self._on_error
         try:
             return binding((yield from self._ask(operation)))
-        except BackendError:
-            match on_error or self._on_error:
-                case "raise":
-                    raise
-                case "allow":
-                    return Uncounted(permitted=True, retry_after=0)
-                case "deny":
-                    wait = max(1, ceil_seconds(int(self._breaker.pause * 1000)))
-                    return Uncounted(permitted=False, retry_after=wait)
+        except BackendError as error:
+            if policy == "raise":
+                raise
+            if policy == "allow":
+                return Uncounted(permitted=True, retry_after=0)
+            if isinstance(error, BackendOverloaded):
+                # The server counts all the while: to count here as well would be a second quota.
+                return Uncounted(permitted=False, retry_after=1)
+            if policy == "deny":
+                wait = max(1, ceil_seconds(int(self._breaker.pause * 1000)))
+                return Uncounted(permitted=False, retry_after=wait)
             return binding(self._stand_in.run(operation))
 
     def forget(self, operation: Forget) -> Plan[Step, None]:
@@ -109,6 +112,10 @@ class Limiter:
         try:
             answer = yield operation
         except BackendError as error:
+            if isinstance(error, BackendOverloaded):
+                # The server was not asked.
+                self._breaker.unasked()
+                raise
             # A server that answers, if only with an error, costs nobody a time-out.
             if isinstance(error, BackendUnavailable):
                 self._breaker.failed()

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..engine.memory import Memory
-from ..engine.operations import CONDITIONS, Command, Condition, Operation, Set, encode, integer
+from ..engine.operations import CONDITIONS, Condition, Operation, Set, encode, integer
 from ..engine.plans import Plan
+from ..engine.protocol import Command
 from ..engine.scripts import Script
 from .records import read_index, write_index
 

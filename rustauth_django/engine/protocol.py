@@ -1,0 +1,191 @@
+"""RESP, what Redis and Valkey speak: commands as bytes, and bytes as replies.
+
+A reader is fed bytes as they come and gives replies as they are complete: bytes, numbers,
+None, lists, dictionaries, or an exception for an error. Nothing is decoded, whatever the client's
+options are. hiredis reads where it is installed, else Python; both read RESP2 and RESP3.
+"""
+
+from collections.abc import Generator
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any, Protocol, TypeAlias
+
+from django.utils.module_loading import import_string
+from redis._parsers.base import BaseParser
+from redis.exceptions import InvalidResponse, ReadOnlyError, ResponseError
+
+Command: TypeAlias = tuple[str | bytes | int, ...]
+
+# By its path: the package is an extra.
+HIREDIS: Any = import_string("hiredis.Reader") if find_spec("hiredis") else None
+# What a reader gives while a reply is not complete.
+INCOMPLETE: Any = object()
+
+
+# Sent before a command for a slot of a cluster that is on its way to another server.
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
+
+
+class Overload(Exception):
+    """No connection was free in time: this process asks for more at once than it may have."""
+
+    def __str__(self) -> str:
+        return "no connection was free in time; there are more calls at once than connections"
+
+
+class Push(list[Any]):
+    """What a server says unasked (RESP3); no call waits for it."""
+
+
+PUSHES: tuple[type, ...] = (Push,)
+if HIREDIS is not None:
+    # Before version 3.2 hiredis had no class of its own for it.
+    with suppress(ImportError):
+        PUSHES = (Push, import_string("hiredis.PushNotification"))
+
+
+class Reader(Protocol):
+    """What both readers do."""
+
+    def feed(self, data: bytes, /) -> None: ...
+    def gets(self) -> Any: ...
+    def has_data(self) -> bool: ...
+
+
+def pack(command: Command) -> bytes:
+    """A command as it goes out. Raises ``UnicodeEncodeError`` for text that UTF-8 cannot hold."""
+    parts = [b"*%d\r\n" % len(command)]
+    for argument in command:
+        if type(argument) is not bytes:
+            argument = str(argument).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
+    return b"".join(parts)
+
+
+def error_of(message: str) -> ResponseError:
+    """redis-py's exception for a server's error."""
+    error: ResponseError = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
+    return error
+
+
+def is_read_only(error: Exception) -> bool:
+    """Does a replica answer? Redis 6.2 wraps what a script ran into."""
+    return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)
+
+
+def make_reader() -> Reader:
+    """A reader for a new connection. It raises ``InvalidResponse`` for what is not RESP."""
+    if HIREDIS is None:
+        return PythonReader()
+    reader: Reader = HIREDIS(
+        protocolError=InvalidResponse,
+        replyError=error_of,
+        errors="replace",
+        notEnoughData=INCOMPLETE,
+    )
+    return reader
+
+
+class PythonReader:
+    """A reader that needs no other package.
+
+    Each reply is read by a generator, which yields where it needs more bytes: so a reply that comes
+    in a thousand pieces is looked at once.
+    """
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._at = 0
+        self._reply: Generator[None, None, Any] | None = None
+
+    def feed(self, data: bytes, /) -> None:
+        self._data += data
+
+    def has_data(self) -> bool:
+        return self._reply is not None or bool(self._data)
+
+    def gets(self) -> Any:
+        if not self._data and self._reply is None:
+            return INCOMPLETE
+        if self._reply is None:
+            self._reply = self._read()
+        try:
+            next(self._reply)
+        except StopIteration as end:
+            self._reply = None
+            del self._data[: self._at]
+            self._at = 0
+            return end.value
+        return INCOMPLETE
+
+    def _read(self, depth: int = 0) -> Generator[None, None, Any]:
+        line = yield from self._line()
+        kind, rest = line[:1], line[1:]
+        if depth > MAX_DEPTH:
+            raise InvalidResponse("a reply is nested too deeply")
+        match kind:
+            case b"+" | b"(":
+                return rest if kind == b"+" else number(rest)
+            case b"-":
+                return error_of(rest.decode("utf-8", "replace"))
+            case b":":
+                return number(rest)
+            case b"$" | b"=" | b"!":
+                text = yield from self._bulk(number(rest))
+                if text is not None and kind == b"!":
+                    return error_of(text.decode("utf-8", "replace"))
+                return text[4:] if text is not None and kind == b"=" else text
+            case b"*" | b"~" | b">":
+                size = number(rest)
+                if size < 0:
+                    return None
+                items = Push() if kind == b">" else []
+                for _ in range(size):
+                    items.append((yield from self._read(depth + 1)))
+                return items
+            case b"%":
+                pairs = {}
+                for _ in range(number(rest)):
+                    name = yield from self._read(depth + 1)
+                    pairs[name] = yield from self._read(depth + 1)
+                return pairs
+            case b"_":
+                return None
+            case b"#":
+                return rest == b"t"
+            case b",":
+                return float(rest)
+        raise InvalidResponse("the server's reply is not RESP")
+
+    def _line(self) -> Generator[None, None, bytes]:
+        searched = self._at
+        while (end := self._data.find(b"\r\n", searched)) < 0:
+            # The first half of the line's end may be there.
+            searched = max(self._at, len(self._data) - 1)
+            if searched - self._at > MAX_LINE:
+                raise InvalidResponse("the server's reply is not RESP")
+            yield
+        line = bytes(self._data[self._at : end])
+        self._at = end + 2
+        return line
+
+    def _bulk(self, size: int) -> Generator[None, None, bytes | None]:
+        if size < 0:
+            return None
+        while len(self._data) < self._at + size + 2:
+            yield
+        text = bytes(self._data[self._at : self._at + size])
+        self._at += size + 2
+        return text
+
+
+MAX_DEPTH = 8
+MAX_LINE = 65_536
+
+
+def number(text: bytes) -> int:
+    """The number in a line of a reply."""
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidResponse("the server's reply is not RESP") from None

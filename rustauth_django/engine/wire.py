@@ -1,0 +1,410 @@
+"""How a command goes out and its reply comes back, blocking.
+
+redis-py opens connections: addresses, TLS, credentials and sentinels are its own. What goes over
+them is this module's: a packed command out, a reply in, one deadline for both. Idle connections
+lie on a stack, the last one used on top.
+
+Nothing is sent twice. A connection whose call did not end with a whole reply is closed, whatever
+ended the call; its place is free again however the connection is lost.
+"""
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache, partial
+from inspect import Parameter, signature
+from ssl import SSLSocket, SSLWantReadError
+from threading import Lock
+from typing import Any
+from weakref import WeakSet, ref
+
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from .protocol import ASKING, INCOMPLETE, PUSHES, Command, Overload, is_read_only, make_reader, pack
+
+# More threads, or tasks on one loop, than this wait for their turn, for so many seconds:
+# for clients made from a URL, and where a given client's pool has no limit of its own.
+MAX_CONNECTIONS = 100
+WAIT_SECONDS = 1.0
+UNLIMITED = 2**31
+READ_SIZE = 65_536
+CLOSED = "Connection closed by server."
+TIMED_OUT = "Timeout reading from socket"
+# A send that took longer than this is taken off the time for the reply.
+LONG_SEND = 0.01
+
+
+class Places:
+    """How many connections there may be, and who waits for one.
+
+    Deques alone, whose every step is atomic: there is no lock that a signal handler, a finalizer
+    or a forked child could find taken.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.waiting: deque[Lock] = deque()
+        self._free = deque(Place(ref(self)) for _ in range(size))
+
+    def __bool__(self) -> bool:
+        return bool(self._free)
+
+    def take(self) -> "Place | None":
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
+
+    def give_back(self, place: "Place") -> None:
+        self._free.append(place)
+        self.tell()
+
+    def tell(self) -> None:
+        """Let the first who waits look again."""
+        try:
+            self.waiting.popleft().release()
+        except IndexError:
+            return
+
+
+class Place:
+    """Leave for one connection. It is free again as soon as nothing refers to it."""
+
+    def __init__(self, places: "ref[Places]") -> None:
+        self._places = places
+
+    def __del__(self) -> None:
+        places = self._places()
+        if places is not None:
+            places.give_back(Place(self._places))
+
+
+class Line:
+    """One connection of redis-py's, and a reader of our own on its socket.
+
+    It holds its ``place``; a borrowed connection has none, and goes back to its ``lender``.
+    """
+
+    def __init__(self, connection: Any, place: Place | None = None, lender: Any = None) -> None:
+        self._connection = connection
+        self._place = place
+        self._lender = lender
+        self._seconds: float | None = connection.socket_timeout
+        self._socket = connection._sock
+        self._reader = make_reader()
+        self._is_readable = watch(self._socket)
+
+    def is_sound(self) -> bool:
+        """May a command be sent? Not if the server has closed, or has sent something unasked."""
+        if self._reader.has_data():
+            return False
+        if not self._is_readable():
+            return True
+        if not isinstance(self._socket, SSLSocket):
+            return False
+        # What came may be TLS' own, such as a ticket for the next connection.
+        try:
+            self._socket.settimeout(0)
+            self._socket.recv(1)
+        except SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        finally:
+            self._socket.settimeout(self._seconds)
+        return False
+
+    def call(self, packed: bytes, replies: int) -> Any:
+        """Send, and wait for the last of so many replies; the deadline is for all of it."""
+        started = time.monotonic()
+        self._socket.sendall(packed)
+        is_late = time.monotonic() - started > LONG_SEND
+        if is_late:
+            self._socket.settimeout(self._left(started))
+        read, reader = self._socket.recv, self._reader
+        while True:
+            try:
+                data = read(READ_SIZE)
+            except TimeoutError:
+                raise RedisTimeoutError(TIMED_OUT) from None
+            if not data:
+                raise RedisConnectionError(CLOSED)
+            reader.feed(data)
+            while (reply := reader.gets()) is not INCOMPLETE:
+                if isinstance(reply, PUSHES):
+                    continue
+                replies -= 1
+                if not replies:
+                    if is_late:
+                        self._socket.settimeout(self._seconds)
+                    return reply
+            is_late = True
+            self._socket.settimeout(self._left(started))
+
+    def _left(self, started: float) -> float | None:
+        if self._seconds is None:
+            return None
+        left = self._seconds - (time.monotonic() - started)
+        if left <= 0:
+            raise RedisTimeoutError(TIMED_OUT)
+        return left
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self.part()
+
+    def part(self) -> None:
+        """Leave the connection as it is, with nothing unread, to whoever lent it."""
+        connection, self._connection, self._place = self._connection, None, None
+        if self._lender is not None:
+            self._lender.release(connection)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Wire:
+    """Connections like those of ``pool``, for threads.
+
+    Those of a pool that is ours are made here, at most ``pool.max_connections``. From another's
+    pool they are borrowed, and at most a quarter of it is held while idle.
+    """
+
+    def __init__(self, pool: Any, *, owned: bool) -> None:
+        self._pool = pool
+        self._owned = owned
+        most = pool.max_connections if pool.max_connections < UNLIMITED else MAX_CONNECTIONS
+        self._most = most
+        self._most_idle = most if owned else most // 4
+        self._patience: float = getattr(pool, "timeout", None) or WAIT_SECONDS
+        self._borrowing = borrowing_arguments(pool)
+        self._begin()
+        on_fork(self)
+
+    def _begin(self) -> None:
+        self._idle: deque[Line] = deque()
+        self._places = Places(self._most if self._owned else 0)
+
+    def call(self, command: Command, *, asking: bool = False) -> Any:
+        """The reply to a command; raises redis-py's exceptions, those of sockets, ``Overload``."""
+        packed = pack(command)
+        if asking:
+            packed = ASKING + packed
+        idle = self._idle
+        line = self._take()
+        try:
+            reply = line.call(packed, 2 if asking else 1)
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            line.close()
+            self.close()
+            raise
+        except BaseException:
+            line.close()
+            raise
+        if isinstance(reply, Exception):
+            if is_read_only(reply):
+                # The primary may be elsewhere by now.
+                line.close()
+                self.close()
+            else:
+                self._put(line, idle)
+            raise reply
+        self._put(line, idle)
+        return reply
+
+    def close(self) -> None:
+        """Close the idle connections, or give them back; busy ones follow after their calls."""
+        idle, self._idle = self._idle, deque()
+        while idle:
+            self._part_with(idle.pop())
+
+    def _take(self) -> Line:
+        """A connection that is sound: an idle one, a new one, or one that another has done with."""
+        give_up_at: float | None = None
+        while True:
+            line = self._find()
+            if line is not None:
+                return line
+            now = time.monotonic()
+            give_up_at = now + self._patience if give_up_at is None else give_up_at
+            if now >= give_up_at:
+                raise Overload
+            self._wait(give_up_at - now)
+
+    def _find(self) -> Line | None:
+        while True:
+            try:
+                line = self._idle.pop()
+            except IndexError:
+                break
+            if line.is_sound():
+                return line
+            line.close()
+        return self._open() if self._owned else self._borrow()
+
+    def _wait(self, seconds: float) -> None:
+        """Until a connection is done with, or a place is free."""
+        turn, places = Lock(), self._places
+        turn.acquire()
+        places.waiting.append(turn)
+        try:
+            # Whoever was done before we were in line has told nobody.
+            if not self._idle and not places:
+                turn.acquire(timeout=seconds)
+        except BaseException:
+            if turn not in places.waiting:
+                places.tell()  # in our place
+            raise
+        finally:
+            with suppress(ValueError):
+                places.waiting.remove(turn)
+
+    def _put(self, line: Line, idle: deque[Line]) -> None:
+        if idle is not self._idle or len(idle) >= self._most_idle:
+            # Closed meanwhile, or more than we may hold.
+            self._part_with(line)
+        else:
+            idle.append(line)
+        self._places.tell()
+
+    def _part_with(self, line: Line) -> None:
+        if self._owned:
+            line.close()
+        else:
+            line.part()
+
+    def _open(self) -> Line | None:
+        place = self._places.take()
+        return None if place is None else Line(open_connection(self._pool), place)
+
+    def _borrow(self) -> Line | None:
+        try:
+            connection = self._pool.get_connection(*self._borrowing)
+        except RedisConnectionError as error:
+            if str(error) in EXHAUSTED:
+                return None
+            raise
+        return Line(connection, lender=self._pool)
+
+
+# What pools of redis-py say when all of their connections are in use.
+EXHAUSTED = ("Too many connections", "No connection available.")
+
+_forked: WeakSet[Any] = WeakSet()
+
+
+def on_fork(wire: Any) -> None:
+    """Have ``wire`` begin anew in a forked child, where its connections are the parent's."""
+    _forked.add(wire)
+
+
+def _begin_anew() -> None:
+    for wire in list(_forked):
+        wire._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def watch(sock: Any) -> Callable[[], Any]:
+    """A function that says whether there is something to read, without waiting."""
+    if not hasattr(select, "poll"):
+        return lambda: select.select([sock], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return partial(poll.poll, 0)
+
+
+def borrowing_arguments(pool: Any) -> tuple[str, ...]:
+    """What ``pool.get_connection`` needs: a command's name, before redis-py 5.3."""
+    parameters = iter(signature(pool.get_connection).parameters.values())
+    return ("GET",) if next(parameters).default is Parameter.empty else ()
+
+
+class Deadline:
+    """Mixed into a connection class of redis-py: opening has one deadline for all of its steps."""
+
+    ends_at: float | None = None
+    # Where newer versions of redis-py keep the two; older ones set the properties below.
+    _socket_timeout: float | None = None
+    _socket_connect_timeout: float | None = None
+
+    def left(self, seconds: float | None) -> float | None:
+        if self.ends_at is None:
+            return seconds
+        return max(0.001, self.ends_at - time.monotonic())
+
+    @property
+    def socket_timeout(self) -> float | None:
+        return self.left(self._socket_timeout)
+
+    @socket_timeout.setter
+    def socket_timeout(self, seconds: float | None) -> None:
+        self._socket_timeout = seconds
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        return self.left(self._socket_connect_timeout)
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, seconds: float | None) -> None:
+        self._socket_connect_timeout = seconds
+
+    def _connect(self) -> Any:
+        return HurriedSocket(super()._connect(), self)  # type: ignore[misc]  # redis-py's
+
+
+class HurriedSocket:
+    """A socket each of whose steps has the time that is left."""
+
+    def __init__(self, real: Any, deadline: Deadline) -> None:
+        self.real = real
+        self._deadline = deadline
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def _hurry(self) -> Any:
+        if self._deadline.ends_at is not None:
+            self.real.settimeout(self._deadline.left(None))
+        return self.real
+
+    def recv(self, *arguments: Any) -> Any:
+        return self._hurry().recv(*arguments)
+
+    def recv_into(self, *arguments: Any) -> Any:
+        return self._hurry().recv_into(*arguments)
+
+    def sendall(self, *arguments: Any) -> Any:
+        return self._hurry().sendall(*arguments)
+
+
+@lru_cache
+def hurried(kind: type) -> type:
+    """The connection class of that kind that opens within one deadline."""
+    return type(kind.__name__, (Deadline, kind), {})
+
+
+def open_connection(pool: Any) -> Any:
+    """A new connection like those of ``pool``; all of it within ``socket_connect_timeout``."""
+    connection: Any = hurried(pool.connection_class)(**pool.connection_kwargs)
+    connection.retry = Retry(NoBackoff(), 0)
+    seconds = connection.socket_connect_timeout
+    connection.ends_at = None if seconds is None else time.monotonic() + seconds
+    try:
+        connection.connect()
+    except BaseException:
+        connection.disconnect()
+        raise
+    connection.ends_at = None
+    connection._sock = connection._sock.real
+    connection._sock.settimeout(connection.socket_timeout)
+    return connection
