@@ -1,21 +1,29 @@
 PYTHON ?= python3
 PORT ?= 8000
+# Processes that share the tests. Each has servers of its own, and the tests of load and of races
+# keep more than one core busy by themselves, so it is no matter of the number of cores alone.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Tests that are compiled already are collected in half the time, whatever the environment says.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format matrix bench agree clean
+.PHONY: help run test test-all lint format matrix bench agree clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 run: $(VENV)/run ## Start Valkey and the example site at 127.0.0.1:8000 (PORT=)
 	@$(BIN)/python -m example_project --port $(PORT)
 
-test: $(VENV)/test ## Run the tests: memory, Valkey 9, Redis 6.2, redis-server, Chromium
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/test ## Run the quick tests: memory, Valkey 9, Redis 6.2, redis-server (ARGS=)
+	@$(PYTEST) -m 'not slow' $(ARGS)
+
+test-all: $(VENV)/test ## Run all tests, those in Chromium and other slow ones too (ARGS=)
+	@$(PYTEST) $(ARGS)
 
 lint: $(VENV)/lint ## Check style and types
 	@$(BIN)/ruff format --check .

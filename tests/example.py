@@ -78,7 +78,7 @@ class Example:
 
     def mailed(self, path: str) -> str:
         """The link below a path that was mailed last."""
-        return re.findall(rf"{self.url}({path}\S+)", self.output())[-1]
+        return re.findall(rf"{self.url}({path}\S*)", self.output())[-1]
 
     def server(self) -> "redis.Redis":
         """A plain client of the site's server."""

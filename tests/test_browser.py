@@ -11,6 +11,8 @@ import pytest
 
 from .example import ADA, Example
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("example")]
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGS = [
     *("--no-sandbox", "--disable-background-networking", "--disable-component-update"),

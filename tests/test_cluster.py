@@ -30,7 +30,10 @@ from .clusters import ABLE, SIZE, Cluster
 from .faces import Face
 from .servers import Server
 
-pytestmark = pytest.mark.skipif(not ABLE, reason="there is no server that can be in a cluster")
+pytestmark = [
+    pytest.mark.skipif(not ABLE, reason="there is no server that can be in a cluster"),
+    pytest.mark.xdist_group("cluster"),
+]
 
 T = 1_700_000_000_000
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10, "timeout": 30}

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_the_wheel_is_complete(tmp_path: Path) -> None:
     """Built, installed beside the checkout, and used from there."""
     run = {"check": True, "capture_output": True, "text": True, "timeout": 120}
