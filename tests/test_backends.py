@@ -466,12 +466,14 @@ class BrokenProvider(redis.CredentialProvider):
         raise LookupError("secret")
 
 
-def test_whatever_a_client_raises_is_a_backend_error(one_server: Server, faced: Any) -> None:
+def test_what_a_credential_provider_raises_is_a_backend_error(
+    one_server: Server, faced: Any
+) -> None:
     """So that the limiter's stand-in takes over, and no text of unknown origin is told."""
     options = {"credential_provider": BrokenProvider()}
     with RustAuthStores.from_url(one_server.url, client_options=options) as stores:
         storage, _ = faced(stores)
-        with pytest.raises(BackendError, match="the redis client raised LookupError") as caught:
+        with pytest.raises(BackendError, match="provider raised LookupError") as caught:
             storage.get("key")
         assert "secret" not in str(caught.value)
 

@@ -18,7 +18,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..exceptions import BackendError, BackendOverloaded, BackendUnavailable, RustAuthError
+from ..exceptions import BackendError, BackendOverloaded, BackendUnavailable
 from .memory import Memory, epoch_ms
 from .operations import InvalidReply, Operation
 from .protocol import Command, Overload
@@ -35,6 +35,11 @@ UNAVAILABLE = (
     ReadOnlyError,
     OutOfMemoryError,
     ClusterError,
+)
+# Whatever else is raised is not about the server: a signal handler may have raised it.
+TRANSLATED = (
+    *(RedisError, RedisClusterException, OSError),
+    *(UnicodeDecodeError, InvalidReply, Overload),
 )
 UNAVAILABLE_WORDS = (
     "-READONLY",
@@ -127,9 +132,7 @@ class ServerBackend(Backend):
             except NoScriptError:
                 reply = self.perform(with_text(command))
             return operation.answer(reply)
-        except RustAuthError:
-            raise
-        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
+        except TRANSLATED as error:
             raise translate(operation, error) from None
 
     async def arun(self, operation: Operation[T]) -> T:
@@ -142,9 +145,7 @@ class ServerBackend(Backend):
             except NoScriptError:
                 reply = await self.aperform(with_text(command))
             return operation.answer(reply)
-        except RustAuthError:
-            raise
-        except Exception as error:  # noqa: BLE001  # clients raise all kinds of things
+        except TRANSLATED as error:
             raise translate(operation, error) from None
 
 
@@ -156,10 +157,9 @@ def translate(operation: Operation[Any], error: Exception) -> BackendError:
         return BackendOverloaded(operation.label, str(error))
     if isinstance(error, InvalidReply):
         return BackendError(operation.label, f"the server's reply is not {error}")
-    if not isinstance(error, RedisError | OSError):
+    if isinstance(error, RedisClusterException) and not isinstance(error, RedisError):
         # Its text may quote anything.
-        kind = BackendUnavailable if isinstance(error, RedisClusterException) else BackendError
-        return kind(operation.label, f"the redis client raised {type(error).__name__}")
+        return BackendUnavailable(operation.label, "the redis client knows of no cluster")
     # Servers quote the arguments of commands that they do not know; the sentinel client
     # prints whole objects.
     reason = re.split(r", with args|\W+<redis\.", str(error))[0] or type(error).__name__

@@ -31,7 +31,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
 from ..exceptions import InvalidConfig
-from .protocol import ASKING, INCOMPLETE, PUSHES, Command, Overload, is_read_only, make_reader, pack
+from .protocol import (
+    ASKING,
+    INCOMPLETE,
+    PUSHES,
+    Command,
+    Overload,
+    is_read_only,
+    make_reader,
+    opening_failure,
+    pack,
+)
 from .wire import (
     CLOSED,
     EXHAUSTED,
@@ -326,9 +336,16 @@ class LoopWire:
         except TimeoutError:
             abandon(connection)
             raise RedisTimeoutError("Timeout connecting to server") from None
+        except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
+            abandon(connection)
+            raise opening_failure(self._pool, error) from None
         except BaseException:
             abandon(connection)
             raise
+        if isinstance(self._pool, AsyncSentinelConnectionPool):
+            # They are asked for each new connection, and seldom.
+            for sentinel in self._pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
         return connection
 
     async def _borrow(self) -> Any:
@@ -338,6 +355,8 @@ class LoopWire:
             if str(error) in EXHAUSTED:
                 raise Overload from None
             raise
+        except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
+            raise opening_failure(self._pool, error) from None
 
     def _let_go(self, stream: Stream) -> None:
         if stream.release():
@@ -397,10 +416,6 @@ class LoopWire:
         await asyncio.sleep(0)
         while self._leaving:
             await asyncio.wait(list(self._leaving))
-        if self._owned and isinstance(self._pool, AsyncSentinelConnectionPool):
-            # So do the clients that ask the sentinels.
-            for sentinel in self._pool.sentinel_manager.sentinels:
-                await sentinel.aclose()
 
 
 def abandon(connection: Any) -> None:

@@ -355,7 +355,7 @@ def optional_text(reply: Any) -> str | None:
 
 def integer(reply: Any) -> int:
     """A reply that is a number."""
-    if not isinstance(reply, int):
+    if type(reply) is not int:  # True is an int as well, and RESP3 has it
         raise InvalidReply("a number")
     return reply
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from django.utils.module_loading import import_string
 from redis._parsers.base import BaseParser
-from redis.exceptions import InvalidResponse, ReadOnlyError, ResponseError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -31,6 +31,23 @@ class Overload(Exception):
 
     def __str__(self) -> str:
         return "no connection was free in time; there are more calls at once than connections"
+
+
+class CredentialsMissing(RedisError):
+    """A credential provider failed; whatever it raised is its own, and may quote anything."""
+
+
+def opening_failure(pool: Any, error: Exception) -> Exception:
+    """The error of a connection that could not be opened.
+
+    A credential provider raises what it likes. Where there is none, such an exception comes from a
+    signal handler, and is for the caller.
+    """
+    if pool.connection_kwargs.get("credential_provider") is None:
+        return error
+    if isinstance(error, RedisError | OSError):
+        return error
+    return CredentialsMissing(f"the credential provider raised {type(error).__name__}")
 
 
 class Push(list[Any]):

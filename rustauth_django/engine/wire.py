@@ -26,7 +26,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from .protocol import ASKING, INCOMPLETE, PUSHES, Command, Overload, is_read_only, make_reader, pack
+from .protocol import (
+    ASKING,
+    INCOMPLETE,
+    PUSHES,
+    Command,
+    Overload,
+    is_read_only,
+    make_reader,
+    opening_failure,
+    pack,
+)
 
 # More threads, or tasks on one loop, than this wait for their turn, for so many seconds:
 # for clients made from a URL, and where a given client's pool has no limit of its own.
@@ -38,31 +48,38 @@ CLOSED = "Connection closed by server."
 TIMED_OUT = "Timeout reading from socket"
 # A send that took longer than this is taken off the time for the reply.
 LONG_SEND = 0.01
+# Seconds after which a thread that waits for a connection looks by itself.
+LOOK_AGAIN = 0.1
+
+
+class Place:
+    """Leave for one connection, as long as something refers to it."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Places:
     """How many connections there may be, and who waits for one.
 
-    Deques alone, whose every step is atomic: there is no lock that a signal handler, a finalizer
-    or a forked child could find taken.
+    A place is free when nothing refers to it. So none is lost, wherever an exception strikes: no
+    code has to give it back, which a signal handler could interrupt.
     """
 
     def __init__(self, size: int) -> None:
         self.waiting: deque[Lock] = deque()
-        self._free = deque(Place(ref(self)) for _ in range(size))
+        self._size = size
+        self._taken: list[ref[Place]] = []
+        self._lock = Lock()
 
-    def __bool__(self) -> bool:
-        return bool(self._free)
-
-    def take(self) -> "Place | None":
-        try:
-            return self._free.pop()
-        except IndexError:
-            return None
-
-    def give_back(self, place: "Place") -> None:
-        self._free.append(place)
-        self.tell()
+    def take(self) -> Place | None:
+        """A place, if one is free."""
+        with self._lock:
+            self._taken = [taken for taken in self._taken if taken() is not None]
+            if len(self._taken) >= self._size:
+                return None
+            place = Place()
+            self._taken.append(ref(place))
+            return place
 
     def tell(self) -> None:
         """Let the first who waits look again."""
@@ -72,28 +89,12 @@ class Places:
             return
 
 
-class Place:
-    """Leave for one connection. It is free again as soon as nothing refers to it."""
-
-    def __init__(self, places: "ref[Places]") -> None:
-        self._places = places
-
-    def __del__(self) -> None:
-        places = self._places()
-        if places is not None:
-            places.give_back(Place(self._places))
-
-
 class Line:
-    """One connection of redis-py's, and a reader of our own on its socket.
+    """One connection of redis-py's, in its place, and a reader of our own on its socket."""
 
-    It holds its ``place``; a borrowed connection has none, and goes back to its ``lender``.
-    """
-
-    def __init__(self, connection: Any, place: Place | None = None, lender: Any = None) -> None:
+    def __init__(self, connection: Any, place: Place | None) -> None:
         self._connection = connection
         self._place = place
-        self._lender = lender
         self._seconds: float | None = connection.socket_timeout
         self._socket = connection._sock
         self._reader = make_reader()
@@ -156,15 +157,30 @@ class Line:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
+        self._connection.disconnect()
+        self._place = None
+
+    def part(self) -> None:
+        """Have no more to do with it, now that nothing is unread."""
+        self.close()
+
+
+class BorrowedLine(Line):
+    """One of a pool that is not ours, to which it goes back."""
+
+    def __init__(self, connection: Any, lender: Any) -> None:
+        self._lender = lender
+        super().__init__(connection, None)
+
+    def close(self) -> None:
+        if self._lender is not None:
             self._connection.disconnect()
             self.part()
 
     def part(self) -> None:
-        """Leave the connection as it is, with nothing unread, to whoever lent it."""
-        connection, self._connection, self._place = self._connection, None, None
-        if self._lender is not None:
-            self._lender.release(connection)
+        lender, self._lender = self._lender, None
+        if lender is not None:
+            lender.release(self._connection)
 
     def __del__(self) -> None:
         self.close()
@@ -223,7 +239,7 @@ class Wire:
         """Close the idle connections, or give them back; busy ones follow after their calls."""
         idle, self._idle = self._idle, deque()
         while idle:
-            self._part_with(idle.pop())
+            idle.pop().part()
 
     def _take(self) -> Line:
         """A connection that is sound: an idle one, a new one, or one that another has done with."""
@@ -250,18 +266,14 @@ class Wire:
         return self._open() if self._owned else self._borrow()
 
     def _wait(self, seconds: float) -> None:
-        """Until a connection is done with, or a place is free."""
+        """Until a connection is done with, or for a moment: one that is lost tells nobody."""
         turn, places = Lock(), self._places
         turn.acquire()
         places.waiting.append(turn)
         try:
             # Whoever was done before we were in line has told nobody.
-            if not self._idle and not places:
-                turn.acquire(timeout=seconds)
-        except BaseException:
-            if turn not in places.waiting:
-                places.tell()  # in our place
-            raise
+            if not self._idle:
+                turn.acquire(timeout=min(seconds, LOOK_AGAIN))
         finally:
             with suppress(ValueError):
                 places.waiting.remove(turn)
@@ -269,16 +281,10 @@ class Wire:
     def _put(self, line: Line, idle: deque[Line]) -> None:
         if idle is not self._idle or len(idle) >= self._most_idle:
             # Closed meanwhile, or more than we may hold.
-            self._part_with(line)
+            line.part()
         else:
             idle.append(line)
         self._places.tell()
-
-    def _part_with(self, line: Line) -> None:
-        if self._owned:
-            line.close()
-        else:
-            line.part()
 
     def _open(self) -> Line | None:
         place = self._places.take()
@@ -291,7 +297,9 @@ class Wire:
             if str(error) in EXHAUSTED:
                 return None
             raise
-        return Line(connection, lender=self._pool)
+        except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
+            raise opening_failure(self._pool, error) from None
+        return BorrowedLine(connection, self._pool)
 
 
 # What pools of redis-py say when all of their connections are in use.
@@ -401,6 +409,9 @@ def open_connection(pool: Any) -> Any:
     connection.ends_at = None if seconds is None else time.monotonic() + seconds
     try:
         connection.connect()
+    except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
+        connection.disconnect()
+        raise opening_failure(pool, error) from None
     except BaseException:
         connection.disconnect()
         raise

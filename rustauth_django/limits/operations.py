@@ -196,6 +196,8 @@ class ReadFields(Operation[dict[str, str]]):
         # RESP2 has no maps: there it is a list of names and values in turn.
         if not isinstance(reply, dict):
             flat = array(reply)
+            if len(flat) % 2:
+                raise InvalidReply("pairs")
             reply = dict(zip(flat[::2], flat[1::2], strict=True))
         return {text(name, "replace"): text(value, "replace") for name, value in reply.items()}
 
