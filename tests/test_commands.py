@@ -1,4 +1,4 @@
-"""The commands, as an operator runs them: real processes against real servers."""
+"""The commands, as an operator runs them on real servers; in a process where that matters."""
 
 import io
 import json
@@ -8,12 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from django.core.management import call_command
+from django.core.management import ManagementUtility, call_command
 from django.test import override_settings
 
 from rustauth_django import RateLimitRule, RustAuthStores, secondary_storage
@@ -43,10 +44,28 @@ def start(url: str, *args: str, **kwargs: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, text=True, **{**both, **kwargs})
 
 
-def manage(url: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    process = start(url, *args, stdin=subprocess.PIPE)
-    out, err = process.communicate(stdin, timeout=60)
+def manage_in_process(url: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """What a process says and how it ends."""
+    process = start(url, *args, stdin=subprocess.DEVNULL)
+    out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+
+def manage(url: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """What ``manage.py`` would say and how it would end, without the time a process takes."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    code: Any = 0
+    typed, sys.stdin = sys.stdin, io.StringIO(stdin)
+    try:
+        with redirect_stdout(out), redirect_stderr(err), override_settings(RUSTAUTH={"URL": url}):
+            ManagementUtility().fetch_command(args[0]).run_from_argv(["manage.py", *args])
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdin = typed
+    for stream in (out, err):
+        stream.seek(0)
+    return subprocess.CompletedProcess(args, code, out.read(), err.read())
 
 
 @pytest.fixture
@@ -372,7 +391,7 @@ def test_a_server_that_is_away_is_one_clear_line(args: list[str]) -> None:
 
 def test_wrong_settings_are_one_clear_line() -> None:
     """With the setting's path."""
-    result = manage("http://user:secret@host", "rustauth_check")
+    result = manage_in_process("http://user:secret@host", "rustauth_check")
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith('CommandError: RUSTAUTH["URL"]: the URL must start with one of redis://')
