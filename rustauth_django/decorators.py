@@ -88,7 +88,7 @@ def rate_limit(
 def _read_rates(rates: tuple[Rates, ...], cost: int) -> Any:
     if len(rates) == 1 and callable(rates[0]):
         return rates[0]
-    rules = to_rules(rates) if rates else ()
+    rules = to_rules(rates, as_written=True) if rates else ()
     if not rules:
         raise InvalidConfig('rate_limit needs a rate, like "5/m"')
     if isinstance(cost, bool) or not isinstance(cost, int):
@@ -202,7 +202,7 @@ class Limited:
         if not callable(self.rates):
             return self.rates
         rates = yield Call(self.rates, (request,))
-        return to_rules(rates) if rates else ()
+        return to_rules(rates, as_written=True) if rates else ()
 
     def name(self, request: HttpRequest, view: Any) -> str:
         """The scope; without one, the view, and what tells this limit from others on it."""

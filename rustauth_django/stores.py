@@ -29,8 +29,8 @@ class RustAuthStores:
         scan_count: int = DEFAULT_SCAN_COUNT,
         local_refusals: float = 0,
     ) -> None:
-        # In memory it would spare nothing (RL-34).
-        if not isinstance(backend, MemoryBackend):
+        # In memory it would spare nothing.
+        if local_refusals and not isinstance(backend, MemoryBackend):
             backend = LocalRefusals(backend, local_refusals)
         self.backend = backend
         self.secondary_storage = SecondaryStorage(

@@ -144,12 +144,12 @@ def test_credentials_are_in_no_repr() -> None:
 def test_defaults_fit_a_request_path() -> None:
     """Fractions of a second, and no command is sent twice; a setting overrides each."""
     stores = RustAuthStores.from_url("redis://127.0.0.1:1/0")
-    pool = stores.backend._backend._wire._pool  # type: ignore[attr-defined]
+    pool = stores.backend._wire._pool  # type: ignore[attr-defined]
     options = pool.connection_kwargs
     assert options["socket_timeout"] <= 0.5
     assert options["socket_connect_timeout"] <= 0.5
     stores = RustAuthStores.from_url("redis://127.0.0.1:1/0", client_options={"socket_timeout": 2})
-    client = stores.backend._backend._loops._sync_client  # type: ignore[attr-defined]
+    client = stores.backend._loops._sync_client  # type: ignore[attr-defined]
     assert client.connection_pool.connection_kwargs["socket_timeout"] == 2
     assert twin(client).connection_pool.connection_kwargs["socket_timeout"] == 2
 
@@ -222,7 +222,7 @@ def test_loops_come_and_go(one_server: Server, prefix: str) -> None:
             runner.run(stores.secondary_storage.aget("key"))
             assert settles(raw, before + 1)
         assert settles(raw, before)
-        assert not stores.backend._backend._loops._wires  # type: ignore[attr-defined]
+        assert not stores.backend._loops._wires  # type: ignore[attr-defined]
 
 
 def test_loops_in_threads(one_server: Server, prefix: str) -> None:
@@ -252,11 +252,11 @@ def test_a_loop_that_nobody_shut_down_is_forgotten(one_server: Server, prefix: s
         loop = asyncio.new_event_loop()
         loop.run_until_complete(stores.secondary_storage.aget("key"))
         loop.close()
-        assert len(stores.backend._backend._loops._wires) == 1  # type: ignore[attr-defined]
+        assert len(stores.backend._loops._wires) == 1  # type: ignore[attr-defined]
     asyncio.run(stores.secondary_storage.aget("key"))
     del loop
     gc.collect()
-    assert not stores.backend._backend._loops._wires  # type: ignore[attr-defined]
+    assert not stores.backend._loops._wires  # type: ignore[attr-defined]
 
 
 async def test_a_cancelled_call_leaves_no_mess(one_server: Server, prefix: str) -> None:

@@ -194,6 +194,9 @@ def test_wrong_limits_are_found(name: str, value: Any, words: str) -> None:
     assert words in message
 
 
+RUSTAUTH = {"window": 9, "algorithm": "rustauth"}
+
+
 @pytest.mark.parametrize(
     ("login", "id", "words"),
     [
@@ -206,7 +209,7 @@ def test_wrong_limits_are_found(name: str, value: Any, words: str) -> None:
         ({"ADDRESS": {"window": 5}}, "E003", '["LOGIN"]["ADDRESS"] must have "window" and "max"'),
         ({"ADDRESS": {"windows": 5}}, "E003", 'Did you mean "window"?'),
         ({"ACCOUNT": {"window": 5, "max": 0}}, "E003", "max must be greater than zero"),
-        ({"ADDRESS": [{"window": 9, "max": 1}] * 2 + [{"window": 5, "max": 1}]}, "E003", "share"),
+        ({"ADDRESS": [{**RUSTAUTH, "max": count} for count in (1, 2)]}, "E003", "share"),
         ({"ACCOUNT": 5}, "E003", "a rate must be text or a RateLimitRule"),
     ],
 )
@@ -220,14 +223,14 @@ def test_rules_of_every_kind_are_read() -> None:
     rules: list[Any] = [
         {"path": "/a", "rate": "5/m; 10/s burst 20"},
         {"path": "/b", "window": 60, "max": 5, "escalate": [60, 300], "on_error": "deny"},
-        {"path": "/c", "rate": [{"window": 1, "max": 2, "hybrid": 3}, RateLimitRule.parse("1/s")]},
+        {"path": "/c", "rate": [{"window": 1, "max": 2}, RateLimitRule.parse("1/s")]},
     ]
     with override_settings(RUSTAUTH={"RATE_LIMIT": {"RULES": rules}}):
         entries = get_settings().rate_limit.rules.entries
     assert [entry.rule for entry in entries] == [
-        (RateLimitRule(60, 5, "sliding-window"), RateLimitRule(1, 10, "gcra", burst=20)),
+        (RateLimitRule(60, 5, "sliding-log"), RateLimitRule(1, 10, "gcra", burst=20)),
         (RateLimitRule(60, 5, "lockout", escalate=(60, 300)),),
-        (RateLimitRule(1, 2, hybrid=3), RateLimitRule(1, 1, "sliding-window")),
+        (RateLimitRule(1, 2), RateLimitRule(1, 1, "sliding-log")),
     ]
     assert [entry.on_error for entry in entries] == [None, "deny", None]
 

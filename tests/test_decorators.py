@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
 from rustauth_django import BackendUnavailable, InvalidConfig, RateLimitRule
+from rustauth_django.contrib.testing import fresh_rate_limits
 from rustauth_django.decorators import rate_limit
 from rustauth_django.limits.keys import Visitors
 from rustauth_django.signals import rate_limit_shadowed, rate_limited
@@ -16,6 +17,7 @@ from .conftest import Clock
 from .faces import Face
 from .site import Site
 
+THREE = RateLimitRule(60, 3)
 SETTINGS = {"ENABLED": True, "RULES": [{"path": "*", "disabled": True}]}
 
 
@@ -325,6 +327,19 @@ def test_lists_hold_for_decorated_views(local: Site, kind: str) -> None:
         assert local.get(f"/{kind}two", peer="192.0.2.5").status_code == 403
 
 
+@pytest.mark.parametrize("rates", [THREE, lambda request: THREE, "3/m"])
+def test_a_limit_means_what_it_says(rates: Any) -> None:
+    """A rule as well as text, also one that a function returns: three in any minute, for ever."""
+    view = rate_limit(rates)(lambda request: HttpResponse())
+    with fresh_rate_limits() as rate_limits:
+        for _ in range(10):
+            assert view(RequestFactory().get("/")).status_code == 200
+            rate_limits.clock.advance(20)
+        rate_limits.clock.advance(60)
+        statuses = [view(RequestFactory().get("/")).status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -340,7 +355,7 @@ def test_lists_hold_for_decorated_views(local: Site, kind: str) -> None:
         (lambda: rate_limit("5/m", cost=6), "not greater than any limit"),
         (lambda: rate_limit("5/m", cost=0), "greater than zero"),
         (lambda: rate_limit("5/m", cost=2, on="failure"), "cost is for what is counted before"),
-        (lambda: rate_limit(RateLimitRule(9, 1), RateLimitRule(8, 1)), "would share a counter"),
+        (lambda: rate_limit(*[RateLimitRule(n, 1, "rustauth") for n in (8, 9)]), "share a counter"),
         (lambda: rate_limit("5/m", on="error"), 'on must be "request"'),  # type: ignore[arg-type]
         (lambda: rate_limit("5/m", on_error="open"), 'on_error must be "local"'),  # type: ignore[arg-type]
     ],

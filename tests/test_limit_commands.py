@@ -6,6 +6,7 @@ import os
 import signal
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,9 @@ from .urls import ok
 FIVE = RateLimitRule.parse("5/m")
 LOCKOUT = RateLimitRule(900, 2, "lockout", escalate=(60, 300))
 RUSTAUTH = RateLimitRule(60, 3)
+FEW = {"window": 60, "max": 5}
+MANY = {"window": 60, "max": 1001}
+NAMED = {"algorithm": "rustauth"}
 # Makes as many buckets as it is told, faster than a client could.
 FILL = """
 for i = 1, ARGV[2] do
@@ -153,8 +157,8 @@ def test_limits_lists_what_is_there(server: Server, prefix: str) -> None:
         rows = [line.split("\t")[2:] for line in lines]
         assert [rule for _, rule in rows] == [
             "100 in 10 s (rustauth)",
-            "100 in 3600 s (sliding-window)",
-            "5 in 60 s (sliding-window)",
+            "100 in 3600 s (sliding-log)",
+            "5 in 60 s (sliding-log)",
             "2 in 900 s (lockout)",
             "-",
         ]
@@ -210,7 +214,10 @@ def test_limits_knows_rustauths_limits_from_the_settings(site: Site) -> None:
         {"path": "/many", "rule": lambda request, rule: rule},
         {"view_name": "x", "window": 60, "max": 13},
     ]
-    login = {"ACCOUNT": {"window": 900, "max": 14}, "ADDRESS": {"window": 900, "max": 15}}
+    login = {
+        name: {"window": 900, "max": count, "algorithm": "rustauth"}
+        for name, count in (("ACCOUNT", 14), ("ADDRESS", 15))
+    }
     site.configure(ENABLED=True, RULES=rules, LOGIN=login, MAX=16)
     expected = {
         "/items/1": "11",
@@ -256,7 +263,7 @@ def test_limits_survives_whatever_is_there(site: Site, prefix: str, raw: redis.R
     found = listed()
     assert dump(raw, prefix) == before
     for name in odd.values():
-        assert found.pop(name) == ["0/5", "0", "5 in 60 s (sliding-window)"]
+        assert found.pop(name) == ["0/5", "0", "5 in 60 s (sliding-log)"]
     assert found == {key: ["-/-", "-", "-"] for key in ("string", "list", "huge", "fields")}
     keys = {item["key"] for item in json.loads("".join(run("rustauth_limits", format="json")))}
     assert "\udcff|x" in keys
@@ -528,19 +535,19 @@ def test_explain_tells_of_every_limit(site: Site, prefix: str, raw: redis.Redis)
         "",
         "limit: default",
         "why: WINDOW and MAX",
-        "rule: 100 in 10 s (rustauth)",
+        "rule: 100 in 10 s (sliding-log)",
         "key: 192.0.2.1|/class",
         "state: 98 of 100 left, all in 10",
         "",
         "limit: tests.test_limit_commands.Limited",
         "why: rate_limit on the view, by ip",
-        "rule: 3 in 60 s (sliding-window)",
+        "rule: 3 in 60 s (sliding-log)",
         "key: 192.0.2.1|tests.test_limit_commands.Limited",
         lines[12].partition(" s")[0],
         "",
         "limit: tests.test_limit_commands.Limited.get",
         "why: rate_limit on the view, by user_or_ip, without block",
-        "rule: 2 in 60 s (sliding-window)",
+        "rule: 2 in 60 s (sliding-log)",
         "key: 192.0.2.1|tests.test_limit_commands.Limited.get",
         lines[18],
     ]
@@ -548,6 +555,35 @@ def test_explain_tells_of_every_limit(site: Site, prefix: str, raw: redis.Redis)
     assert lines[18].startswith("state: refused for ")
     after = dump(raw, prefix)
     assert after == before
+
+
+def twenty_times(request: HttpRequest, rule: RateLimitRule) -> RateLimitRule:
+    return replace(rule, max=rule.max * 20)
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "rules", "rule"),
+    [
+        ("POST", "/api/auth/sign-in/email", [], "3 in 10 s (rustauth)"),
+        ("GET", "/api/auth/get-session", [], "100 in 10 s (rustauth)"),
+        ("GET", "/api/auth/ok", [{"path": "/ok*", **FEW}], "5 in 60 s (rustauth)"),
+        ("GET", "/api/auth/ok", [{"path": "/ok*", "rate": "5/m"}], "5 in 60 s (sliding-log)"),
+        ("GET", "/api/auth/ok", [twenty_times], "2000 in 10 s (rustauth)"),
+        ("POST", "/accounts/login/", [], "3 in 10 s (sliding-log)"),
+        ("GET", "/items/", [], "100 in 10 s (sliding-log)"),
+        ("GET", "/items/", [{"path": "/items*", **FEW}], "5 in 60 s (sliding-log)"),
+        ("GET", "/items/", [{"view_name": "items", **MANY}], "1001 in 60 s (fixed-window)"),
+        ("GET", "/items/", [{"path": "/items*", **FEW, **NAMED}], "5 in 60 s (rustauth)"),
+        ("GET", "/items/", [twenty_times], "2000 in 10 s (fixed-window)"),
+    ],
+)
+def test_rustauths_window_holds_where_its_wire_does(
+    site: Site, method: str, url: str, rules: list[Any], rule: str
+) -> None:
+    """Below the base path, and where a rule names it; all else is what it says."""
+    site.configure(ENABLED=True, RULES=rules)
+    (limit,) = explained(url, "--method", method)
+    assert limit["rule"] == rule
 
 
 def test_explain_says_what_does_not_count(site: Site) -> None:
@@ -655,7 +691,7 @@ def test_explain_tells_what_a_function_raises(site: Site) -> None:
 
 def test_explain_leaves_what_is_no_bucket(site: Site, prefix: str, raw: redis.Redis) -> None:
     """A peek would remove it."""
-    raw.set(f"{prefix}rate-limit:127.0.0.1|/items", "value")
+    raw.set(f"{prefix}limits:127.0.0.1|/items", "value")
     (limit,) = explained("/items/")
     assert limit["state"] == "this is no bucket; the next request fails and removes it"
-    assert raw.get(f"{prefix}rate-limit:127.0.0.1|/items") == b"value"
+    assert raw.get(f"{prefix}limits:127.0.0.1|/items") == b"value"

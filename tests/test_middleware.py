@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
 from django.conf.urls.i18n import i18n_patterns
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest
-from django.test import override_settings
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory, override_settings
 from django.urls import path as url_path
+from django.urls import resolve
 from django.utils import translation
 
 from rustauth_django import (
@@ -21,6 +24,8 @@ from rustauth_django import (
     RustAuthStores,
     rate_limit_store,
 )
+from rustauth_django.contrib.testing import fresh_rate_limits
+from rustauth_django.middleware import RateLimitMiddleware
 
 from .servers import Server
 from .site import PeerClient, Site
@@ -61,6 +66,16 @@ def test_the_default_limit(memory_site: Site) -> None:
     assert memory_site.get("/items/").headers["RateLimit-Policy"] == '"default";q=100;w=10'
     memory_site.configure(WINDOW=60, MAX=20)
     assert memory_site.statuses("GET", "/api/auth/get-session", 21) == [200] * 20 + [429]
+
+
+@pytest.mark.parametrize(("path", "polls"), [("/items/", 500), ("/api/auth/get-session", 100)])
+def test_who_polls_below_the_limit_is_not_refused(path: str, polls: int) -> None:
+    """QUIRK-06: but for the base path, where RustAuth's window ends after 100 without a pause."""
+    with fresh_rate_limits() as rate_limits:
+        for _ in range(polls):
+            assert Client().get(path).status_code == 200
+            rate_limits.clock.advance(1)
+        assert Client().get(path).status_code == (200 if polls == 500 else 429)
 
 
 def test_queries_do_not_matter(memory_site: Site) -> None:
@@ -571,7 +586,7 @@ def test_a_bucket_of_another_type_is_no_500(one_server: Server, prefix: str, run
     site = Site(one_server.url, prefix, runner)
     try:
         with one_server.client() as raw:
-            raw.set(f"{prefix}rate-limit:127.0.0.1|/items", "what", ex=60)
+            raw.set(f"{prefix}limits:127.0.0.1|/items", "what", ex=60)
         assert site.get("/items/").status_code == 200
         assert site.get("/items/").status_code == 200
         assert site.buckets() == ["127.0.0.1|/items"]
@@ -655,3 +670,40 @@ def test_requests_of_asgi_have_a_peer() -> None:
         "client": ["192.0.2.1", 1],
     }
     assert ASGIRequest(scope, None).META["REMOTE_ADDR"] == "192.0.2.1"
+
+
+def calls_of(function: Callable[[], Any]) -> int:
+    """How many functions of Python's are called in it."""
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return len(called)
+
+
+def test_a_decision_takes_few_calls(server: Server, prefix: str) -> None:
+    """Counted and not timed, so that it holds on a busy machine; without the view's own calls."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("items")
+
+    def answer() -> None:
+        assert middleware.process_view(request, view, (), {}) is None
+        assert middleware(request)["RateLimit"]
+
+    limits = {"ENABLED": True, "WINDOW": 60}
+    rustauth = {"URL": server.url, "KEY_PREFIX": prefix, "RATE_LIMIT": limits}
+    with override_settings(RUSTAUTH=rustauth):
+        middleware = RateLimitMiddleware(view)
+        for _ in range(2):
+            request = RequestFactory().get("/")
+            request.resolver_match = resolve("/")
+            count = calls_of(answer)
+    assert 0 < count - calls_of(lambda: view(request)) <= 120

@@ -4,6 +4,7 @@ import pytest
 
 from rustauth_django import InvalidConfig, RateLimitRule
 from rustauth_django.limits.grammar import UNITS
+from rustauth_django.limits.rates import MAX_LOG
 
 
 @pytest.mark.parametrize(
@@ -18,9 +19,27 @@ from rustauth_django.limits.grammar import UNITS
         ("1/2 weeks", 1, 1_209_600),
     ],
 )
-def test_a_rate_is_a_sliding_window(text: str, max: int, window: int) -> None:
+def test_a_rate_is_an_exact_log(text: str, max: int, window: int) -> None:
     """Which is what people mean by it."""
-    assert RateLimitRule.parse(text) == RateLimitRule(window, max, "sliding-window")
+    assert RateLimitRule.parse(text) == RateLimitRule(window, max, "sliding-log")
+
+
+def test_a_rate_that_is_too_large_for_a_log_is_a_fixed_window() -> None:
+    """Which never refuses who stays within it either."""
+    assert RateLimitRule.parse(f"{MAX_LOG}/d").algorithm == "sliding-log"
+    assert RateLimitRule.parse(f"{MAX_LOG + 1}/d").algorithm == "fixed-window"
+
+
+def test_a_rule_without_an_algorithm_is_what_its_user_makes_of_it() -> None:
+    """RustAuth's window in a store, what it says elsewhere; one that names its own is that."""
+    rule = RateLimitRule(60, 5)
+    assert rule.algorithm is None
+    assert (rule.counted_by, rule.slot) == ("rustauth", "")
+    assert rule.as_written() == RateLimitRule(60, 5, "sliding-log")
+    assert rule.as_written() is rule.as_written()
+    assert RateLimitRule(60, MAX_LOG + 1).as_written().algorithm == "fixed-window"
+    named = RateLimitRule(60, 5, "rustauth")
+    assert named.as_written() is named
 
 
 def test_a_burst_makes_it_gcra() -> None:
@@ -31,8 +50,8 @@ def test_a_burst_makes_it_gcra() -> None:
 def test_several_rates_are_joined_by_semicolons() -> None:
     """Each a rule."""
     assert RateLimitRule.parse_all("5/m; 100/h;3/s burst 9") == (
-        RateLimitRule(60, 5, "sliding-window"),
-        RateLimitRule(3600, 100, "sliding-window"),
+        RateLimitRule(60, 5, "sliding-log"),
+        RateLimitRule(3600, 100, "sliding-log"),
         RateLimitRule(1, 3, "gcra", burst=9),
     )
     assert len(RateLimitRule.parse_all("5/m")) == 1

@@ -213,7 +213,7 @@ def test_several_rates_of_one_throttle_are_all_or_nothing(rate_limits: RateLimit
         ("3/10s", [(10, 3, "sliding-log")]),
         ("100/week", [(604_800, 100, "sliding-log")]),
         (f"{MAX_LOG}/d", [(86_400, MAX_LOG, "sliding-log")]),
-        (f"{MAX_LOG + 1}/d", [(86_400, MAX_LOG + 1, "sliding-window")]),
+        (f"{MAX_LOG + 1}/d", [(86_400, MAX_LOG + 1, "fixed-window")]),
         ("10/s burst 20", [(1, 10, "gcra")]),
         ("5/m; 100/d", [(60, 5, "sliding-log"), (86_400, 100, "sliding-log")]),
     ],

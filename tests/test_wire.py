@@ -237,22 +237,28 @@ def test_a_decision_costs_what_its_commands_cost(
     assert ran == {"evalsha": 1, "time": 1, read: 2, "hset": 2, "pttl": buckets}
 
 
-def test_a_decision_takes_few_calls_in_python(server_stores: RustAuthStores) -> None:
-    """Counted and not timed, so that a busy machine is no failure."""
-    store, called = server_stores.rate_limit_store, list[str]()
+@pytest.mark.parametrize(("max", "most"), [(100, 26), (1, 13)])
+def test_a_decision_takes_few_calls_in_python(
+    server_stores: RustAuthStores, prefix: str, max: int, most: int
+) -> None:
+    """One that is permitted, and a refusal from memory; counted, as no clock is steady enough."""
+    front = RustAuthStores(server_stores.backend, key_prefix=prefix, local_refusals=60)
+    store, called = front.rate_limit_store, list[str]()
 
     def note(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and "rustauth_django" in frame.f_code.co_filename:
             called.append(frame.f_code.co_name)
 
-    rule = RateLimitRule(60, 100, "gcra")
-    store.consume("key", rule)
+    rule = RateLimitRule(60, max, "gcra")
+    for _ in range(2):
+        store.consume("key", rule)
     sys.setprofile(note)
     try:
-        store.consume("key", rule)
+        decision = store.consume("key", rule)
     finally:
         sys.setprofile(None)
-    assert 0 < len(called) <= 32, called
+    assert decision.is_local == (max == 1)
+    assert 0 < len(called) <= most, called
 
 
 def test_clear_goes_page_by_page(

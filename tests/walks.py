@@ -68,7 +68,7 @@ class Walk:
     def take(self, move: Move) -> None:
         """Both sides take a step; they must agree on its outcome and on what is kept."""
         self.now_ms = max(0, self.now_ms + move.gap_ms)
-        one = consume.STEPS[self.rule.algorithm](
+        one = consume.STEPS[self.rule.counted_by](
             self.state, self.now_ms, move.cost, *self.rule.numbers
         )
         arguments = [self.now_ms, move.cost, 10**6, *self.rule.arguments]

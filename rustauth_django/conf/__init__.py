@@ -69,7 +69,7 @@ LOGIN_DEFAULTS: dict[str, Any] = {
 }
 SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
 # A rule is "window" and "max", with options or without, or a rate as text.
-RULE_OPTIONS = ("algorithm", "burst", "escalate", "hybrid")
+RULE_OPTIONS = ("algorithm", "burst", "escalate")
 COUNTS = ("window", "max", *RULE_OPTIONS)
 OUTCOMES = (*COUNTS, "rate", "disabled", "rule")
 RULE_KEYS = (*SELECTORS, "methods", *OUTCOMES, "on_error")
@@ -247,7 +247,7 @@ def _read_login(section: Section) -> LoginRules:
     for name in section.defaults:
         value = section.raw.get(name, section.defaults[name])
         with section.noting(name):
-            found[name.lower()] = () if value is None else _read_rates(value)
+            found[name.lower()] = () if value is None else _read_rates(value, as_written=True)
     return LoginRules(found.get("account", ()), found.get("address", ()))
 
 
@@ -269,26 +269,25 @@ def read_rule(window: Any, max: Any, **options: Any) -> RateLimitRule:
     if "escalate" in options:
         options.setdefault("algorithm", "lockout")
     try:
-        rule = RateLimitRule(window, max, **options)
-        rule.validate()
+        (rule,) = to_rules(RateLimitRule(window, max, **options))
     except (TypeError, InvalidConfig) as error:
         raise Wrong(str(error).removeprefix("rate limit "), RULE_HINT) from None
     return rule
 
 
-def _read_rates(value: Any) -> tuple[RateLimitRule, ...]:
+def _read_rates(value: Any, *, as_written: bool = False) -> tuple[RateLimitRule, ...]:
     """Text, a dictionary of a rule's arguments, or a list of these."""
     if isinstance(value, list | tuple) and value:
-        value = [rule for item in value for rule in _read_rates(item)]
+        value = [rule for item in value for rule in _read_rates(item, as_written=as_written)]
     if isinstance(value, dict):
         for name in value:
             if name not in COUNTS:
                 raise Wrong(f"has the unknown key {quote(name)}", did_you_mean(name, COUNTS))
         if not {"window", "max"} <= value.keys():
             raise Wrong('must have "window" and "max"', RATE_HINT)
-        return (read_rule(**value),)
+        value = read_rule(**value)
     try:
-        return to_rules(value)
+        return to_rules(value, as_written=as_written)
     except (TypeError, InvalidConfig) as error:
         raise Wrong(f"cannot be read: {error}", RATE_HINT) from None
 

@@ -1,7 +1,6 @@
 """What the throttles for DRF and for django-ninja share."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from threading import local
 from typing import Any
@@ -13,7 +12,7 @@ from ..connections import get_guard
 from ..exceptions import InvalidConfig
 from ..limits.guard import Ask
 from ..limits.keys import MissingAddress
-from ..limits.rates import MAX_LOG, RateLimitRule, Uncounted
+from ..limits.rates import RateLimitRule, Uncounted
 
 
 class Untracked(Exception):
@@ -126,13 +125,5 @@ def rules_of(rate: str, count: int, seconds: int) -> tuple[RateLimitRule, ...]:
     except (InvalidConfig, TypeError):
         rules = ()
     if not rules or (rules[0].max, rules[0].window) != (count, seconds):
-        rules = (RateLimitRule(seconds, count),)
-    return tuple(map(as_log, rules))
-
-
-def as_log(rule: RateLimitRule) -> RateLimitRule:
-    """Counted as the libraries do, by a log, unless it has a burst or is too long for one."""
-    if rule.burst:
-        return rule
-    is_short = rule.max <= MAX_LOG
-    return replace(rule, algorithm="sliding-log" if is_short else "sliding-window")
+        rules = (RateLimitRule(seconds, count).as_written(),)
+    return rules

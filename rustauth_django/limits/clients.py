@@ -7,13 +7,13 @@ our proxies write, to the first that is not ours (IP-11, QUIRK-31).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
     IPv6Address,
     IPv6Network,
     ip_address,
-    ip_network,
 )
 from typing import Any, TypeAlias
 
@@ -21,6 +21,8 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
+# A client sends many requests, and its address is the same text in each.
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address | None:
     """A literal address, with IPv4-mapped ones unwrapped (IP-15).
 
@@ -38,11 +40,14 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
+@lru_cache(maxsize=4096)
 def normalize_address(address: Address, ipv6_subnet: int = 64) -> str:
     """The form that goes into keys: dotted IPv4, or the IPv6 subnet in full (IP-14 to IP-17)."""
     if isinstance(address, IPv4Address):
         return str(address)
-    return ip_network((address, ipv6_subnet), strict=False).network_address.exploded
+    host_bits = 128 - ipv6_subnet
+    digits = f"{int(address) >> host_bits << host_bits:032x}"
+    return ":".join([digits[at : at + 4] for at in range(0, 32, 4)])
 
 
 def normalize_ip(text: str, ipv6_subnet: int = 64) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from ..engine.memory import Memory
-from ..engine.operations import InvalidReply, Operation, Unlink, array, encode, integer, text
+from ..engine.operations import InvalidReply, Operation, Unlink, array, encode, text
 from ..engine.plans import Plan
 from ..engine.protocol import Command
 from ..exceptions import BackendError
@@ -48,21 +48,26 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         if len(self.buckets) == 1:
             physical, rule, _ = self.buckets[0]
             arguments = (now, self.cost, TTL_MARGIN_MS, *rule.arguments)
-            return script_for_one(rule.algorithm).call([encode(physical)], *arguments)
-        script = script_for_several(frozenset([bucket.rule.algorithm for bucket in self.buckets]))
+            return script_for_one(rule.counted_by).call([encode(physical)], *arguments)
+        script = script_for_several(frozenset([bucket.rule.counted_by for bucket in self.buckets]))
         several: list[Argument] = [now, self.cost, TTL_MARGIN_MS]
         for _, rule, _ in self.buckets:
-            several += (rule.algorithm, *rule.arguments)
+            several += (rule.counted_by, *rule.arguments)
         return script.call([encode(bucket.physical) for bucket in self.buckets], *several)
 
     def answer(self, reply: Any) -> tuple[RateLimitDecision, ...]:
-        values = array(reply, 4 * len(self.buckets))
-        for value in values:
-            integer(value)
-        if len(self.buckets) == 1:
-            return (_read(values, self.buckets[0]),)
-        parts = [values[at : at + 4] for at in range(0, len(values), 4)]
-        return tuple(map(_read, parts, self.buckets))
+        found = array(reply, 4 * len(self.buckets))
+        for value in found:
+            if type(value) is not int:
+                raise InvalidReply("numbers")
+        decisions, values = [], iter(found)
+        for bucket, permitted, used, retry_ms, reset_ms in zip(
+            self.buckets, values, values, values, values, strict=True
+        ):
+            if permitted not in (0, 1) or used < 0:
+                raise InvalidReply("a decision")
+            decisions.append(decide(permitted == 1, used, retry_ms, reset_ms, bucket))
+        return tuple(decisions)
 
     def in_memory(self, memory: Memory) -> tuple[RateLimitDecision, ...]:
         now_ms = memory.clock() if self.now_ms is None else self.now_ms
@@ -70,7 +75,7 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         for physical, rule, _ in self.buckets:
             found = memory.find_bucket(physical)
             state = found.content.get(rule.slot, ()) if found else ()
-            limits.append((rule.algorithm, rule.numbers, state))
+            limits.append((rule.counted_by, rule.numbers, state))
         outcomes, steps = consume(limits, now_ms, self.cost)
         for (physical, rule, _), step in zip(self.buckets, steps, strict=bool(steps)):
             if step.state is not None:
@@ -146,14 +151,7 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
 
 def leaves_a_trace(part: Iterable[Bucket]) -> bool:
     """Is there something among these buckets that cannot be given back exactly?"""
-    return any(bucket.rule.algorithm in LEAVE_A_TRACE for bucket in part)
-
-
-def _read(values: list[int], bucket: Bucket) -> RateLimitDecision:
-    permitted, used, retry_ms, reset_ms = values
-    if permitted not in (0, 1) or used < 0:
-        raise InvalidReply("a decision")
-    return decide(permitted == 1, used, retry_ms, reset_ms, bucket)
+    return any(bucket.rule.counted_by in LEAVE_A_TRACE for bucket in part)
 
 
 def decide(

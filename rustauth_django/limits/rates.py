@@ -30,10 +30,11 @@ class RateLimitRule:
     """At most ``max`` requests in ``window`` seconds, as ``algorithm`` counts them.
 
     ``window`` is an int, or a float or ``timedelta`` where fractions of a second
-    matter; whole milliseconds count. ``burst``, for gcra, is how many may come at once
-    (``max``, if it is not said). ``escalate``, for lockout, is how many seconds the
-    first block lasts, the second, and so on. ``hybrid`` has each process refuse by
-    itself what goes beyond so many times ``max`` (RL-34 to RL-40).
+    matter; whole milliseconds count. A rule that names no ``algorithm`` is RustAuth's
+    window in a ``RateLimitStore`` and below the base path; everywhere else it is what
+    ``as_written`` says. ``burst``, for gcra, is how many may come at once (``max``, if it is
+    not said). ``escalate``, for lockout, is how many seconds the first block lasts, the second,
+    and so on.
 
     Wrong types are a ``TypeError`` here, wrong sizes an ``InvalidConfig`` when a store
     is asked to apply the rule (RL-01 to RL-06).
@@ -41,11 +42,12 @@ class RateLimitRule:
 
     window: Seconds
     max: int
-    algorithm: AlgorithmName = "rustauth"
+    algorithm: AlgorithmName | None = None
     burst: int | None = None
     escalate: tuple[int, ...] = ()
-    hybrid: int | None = None
     window_ms: int = field(init=False, repr=False, compare=False)
+    #: The algorithm by which a store counts it.
+    counted_by: AlgorithmName = field(init=False, repr=False, compare=False)
     #: What the algorithm's ``step`` is given of the rule: window (ms), capacity, and more.
     numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
     #: Where its count is kept in the bucket's hash; "" stands for RustAuth's own fields.
@@ -57,13 +59,13 @@ class RateLimitRule:
     #: What a script gets of it: the slot, and the numbers in eight bytes each.
     arguments: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
     _is_valid: bool = field(init=False, repr=False, compare=False, default=False)
+    _written: Self | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        for name in ("max", "burst", "hybrid"):
-            value = getattr(self, name)
-            if name == "max" or value is not None:
-                _require_int(value, name)
-        if not isinstance(self.algorithm, str):
+        _require_int(self.max, "max")
+        if self.burst is not None:
+            _require_int(self.burst, "burst")
+        if not isinstance(self.algorithm, str | None):
             raise TypeError(f"algorithm must be a str, not {type(self.algorithm).__name__}")
         if not isinstance(self.escalate, list | tuple):
             raise TypeError(f"escalate must be a tuple, not {type(self.escalate).__name__}")
@@ -71,17 +73,19 @@ class RateLimitRule:
             _require_int(seconds, "escalate")
         window_ms = to_milliseconds(self.window, "window")
         capacity = self.burst or self.max
+        counted_by = self.algorithm or "rustauth"
         blocks = [seconds * 1000 for seconds in self.escalate]
-        extra = {"gcra": [self.max], "lockout": blocks}.get(self.algorithm, [])
+        extra = {"gcra": [self.max], "lockout": blocks}.get(counted_by, [])
         numbers = (window_ms, capacity, *extra)
-        more = blocks if self.algorithm == "lockout" else filter(None, [self.burst])
-        name = ":".join(map(str, [self.algorithm, self.max, window_ms, *more]))
-        slot = "" if self.algorithm == "rustauth" else name
+        more = blocks if counted_by == "lockout" else filter(None, [self.burst])
+        name = ":".join(map(str, [counted_by, self.max, window_ms, *more]))
+        slot = "" if counted_by == "rustauth" else name
         exact = [max(0, min(number, LATEST_MS)) for number in numbers]
         packed = struct.pack(f">{len(exact)}Q", *exact)
         for attribute, value in {
             "escalate": tuple(self.escalate),
             "window_ms": window_ms,
+            "counted_by": counted_by,
             "numbers": numbers,
             "slot": slot,
             "capacity": capacity,
@@ -94,7 +98,7 @@ class RateLimitRule:
     def parse(cls, text: str) -> Self:
         """A rule from ``5/m``, ``3/10s`` or ``10/s burst 20``.
 
-        It is a sliding window, or gcra where there is a burst. Raises ``InvalidConfig``,
+        It is gcra where there is a burst, or else ``as_written``. Raises ``InvalidConfig``,
         which quotes the text and shows the grammar.
         """
         return cls._of(parse_rate(_text(text)))
@@ -106,8 +110,7 @@ class RateLimitRule:
 
     @classmethod
     def _of(cls, rate: Rate) -> Self:
-        algorithm: AlgorithmName = "gcra" if rate.burst else "sliding-window"
-        rule = cls(rate.window, rate.max, algorithm, rate.burst)
+        rule = cls(rate.window, rate.max, "gcra" if rate.burst else None, rate.burst).as_written()
         try:
             rule.validate()
         except InvalidConfig as error:
@@ -132,15 +135,25 @@ class RateLimitRule:
             raise ValueError(name)
         return rule
 
-    def in_process(self) -> Self:
-        """What the ``hybrid`` option permits each process."""
-        times = self.hybrid or 1
-        burst = self.burst and self.burst * times
-        return replace(self, max=self.max * times, burst=burst, hybrid=None)
+    def as_written(self) -> Self:
+        """The rule with an algorithm that never refuses who stays within ``max`` in every window.
+
+        It is a log, which lets no more than ``max`` through in any window either, and above
+        ``MAX_LOG`` it is fixed windows. A rule that names an algorithm is that.
+        """
+        if self.algorithm is not None:
+            return self
+        written = self._written
+        if written is None:
+            written = replace(
+                self, algorithm="sliding-log" if self.max <= MAX_LOG else "fixed-window"
+            )
+            object.__setattr__(self, "_written", written)
+        return written
 
     def __str__(self) -> str:
         burst = f" burst {self.burst}" if self.burst else ""
-        return f"{self.max} in {self.window_ms / 1000:g} s{burst} ({self.algorithm})"
+        return f"{self.max} in {self.window_ms / 1000:g} s{burst} ({self.counted_by})"
 
     def validate(self) -> None:
         """Raise ``InvalidConfig`` for a rule that no store can apply; in this order (RL-06)."""
@@ -160,27 +173,23 @@ class RateLimitRule:
         object.__setattr__(self, "_is_valid", True)
 
     def _validate_options(self) -> None:
-        if self.algorithm not in ALGORITHM_NAMES:
+        if self.counted_by not in ALGORITHM_NAMES:
             known = ", ".join(ALGORITHM_NAMES)
             raise InvalidConfig(f"rate limit algorithm must be one of {known}")
-        if self.burst is not None and (self.algorithm != "gcra" or self.burst <= 0):
+        if self.burst is not None and (self.counted_by != "gcra" or self.burst <= 0):
             raise InvalidConfig("rate limit burst must be greater than zero, and is for gcra")
-        if bool(self.escalate) != (self.algorithm == "lockout"):
+        if bool(self.escalate) != (self.counted_by == "lockout"):
             raise InvalidConfig("rate limit escalate is for lockout, which needs it")
         if self.escalate and not (
             len(self.escalate) <= MAX_ESCALATION
             and all(0 < seconds <= MAX_PRODUCT // 1000 for seconds in self.escalate)
         ):
             raise InvalidConfig(f"rate limit escalate must be 1 to {MAX_ESCALATION} seconds > 0")
-        if self.hybrid is not None:
-            if self.hybrid <= 0:
-                raise InvalidConfig("rate limit hybrid must be greater than zero")
-            self.in_process().validate()
-        if self.algorithm == "sliding-log" and self.max > MAX_LOG:
+        if self.counted_by == "sliding-log" and self.max > MAX_LOG:
             raise InvalidConfig(f"rate limit max must be at most {MAX_LOG} for sliding-log")
         product = max(self.max, self.capacity) * self.window_ms
-        if self.algorithm != "rustauth" and product > MAX_PRODUCT:
-            raise InvalidConfig(f"rate limit max times window is too large for {self.algorithm}")
+        if self.counted_by != "rustauth" and product > MAX_PRODUCT:
+            raise InvalidConfig(f"rate limit max times window is too large for {self.counted_by}")
 
 
 # Not frozen: one is made for each request, and a frozen one takes six times as long.
@@ -221,22 +230,26 @@ class Uncounted:
 Verdict: TypeAlias = RateLimitDecision | Uncounted
 
 
-def to_rules(rates: Any) -> tuple[RateLimitRule, ...]:
+def to_rules(rates: Any, *, as_written: bool = False) -> tuple[RateLimitRule, ...]:
     """Rules that a store can apply, from text, from a rule, or from an iterable of both.
 
-    Raises ``InvalidConfig``; ``TypeError`` for anything else.
+    With ``as_written`` each is what it means outside of a store. Raises ``InvalidConfig``;
+    ``TypeError`` for anything else.
     """
     if isinstance(rates, str):
         return RateLimitRule.parse_all(rates)
     if isinstance(rates, RateLimitRule):
         rates.validate()
-        return (rates,)
+        written = rates.as_written()
+        written.validate()
+        return (written if as_written else rates,)
     if not isinstance(rates, list | tuple) or not rates:
         raise TypeError(f"a rate must be text or a RateLimitRule, not {type(rates).__name__}")
-    rules = tuple(dict.fromkeys(rule for rate in rates for rule in to_rules(rate)))
+    found = (rule for rate in rates for rule in to_rules(rate, as_written=as_written))
+    rules = tuple(dict.fromkeys(found))
     if sum(rule.slot == "" for rule in rules) > 1:
         raise InvalidConfig(
-            "two rules of the algorithm rustauth would share a counter; write rates as text, or"
+            "two rules that are RustAuth's window would share a counter; write rates as text, or"
             " name another algorithm"
         )
     return rules
@@ -244,12 +257,11 @@ def to_rules(rates: Any) -> tuple[RateLimitRule, ...]:
 
 def binding(decisions: Sequence[RateLimitDecision]) -> RateLimitDecision:
     """Of several limits' decisions, the one that a client has to know."""
-    if len(decisions) == 1:
-        return decisions[0]
-    return min(
-        decisions,
-        key=lambda one: (one.permitted, -one.retry_after_ms, one.remaining, -one.reset_after),
-    )
+    return decisions[0] if len(decisions) == 1 else min(decisions, key=_leeway)
+
+
+def _leeway(one: RateLimitDecision) -> tuple[bool, int, int, int]:
+    return one.permitted, -one.retry_after_ms, one.remaining, -one.reset_after
 
 
 def _require_int(value: object, name: str) -> None:

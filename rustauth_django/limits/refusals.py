@@ -1,4 +1,4 @@
-"""Refusals that need no server: what it refused a moment ago, and what is far beyond a limit.
+"""Refusals that need no server: what it refused a moment ago.
 
 A flood that is refused anyway costs the server nothing. Never refused here is what the
 server would permit: a refusal is remembered no longer than the server said that it
@@ -9,16 +9,14 @@ all, in case another process resets the bucket. In this process ``reset``, ``ref
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from ..engine.backends import Backend, MemoryBackend
+from ..engine.backends import Backend
 from ..engine.durations import ceil_seconds
 from ..engine.operations import Operation, Unlink
-from ..engine.plans import Plan, adrive, drive
-from .operations import Bucket, Consume, Forget
-from .rates import RateLimitDecision, RateLimitRule
+from .operations import Bucket, Consume
+from .rates import RateLimitDecision
 
 T = TypeVar("T")
 Decisions: TypeAlias = tuple[RateLimitDecision, ...]
@@ -27,22 +25,23 @@ MAX_REFUSALS = 10_000
 
 
 class Refusal(NamedTuple):
-    """A refusal of ``cost`` and more; times are seconds of the clock."""
+    """A refusal of ``cost`` and more, asked for at ``asked_at``; seconds of the clock."""
 
     cost: int
     decision: RateLimitDecision
-    noted_at: float
+    asked_at: float
     until: float
 
 
-class LocalRefusals(Backend):
-    """``backend``, spared of what it has refused in the last ``seconds``.
+class Asked(NamedTuple):
+    """When the server was asked, and how often something had been taken back by then."""
 
-    It also does the ``hybrid`` option of rules: each process counts what the server has
-    permitted it, and refuses by itself what goes beyond (RL-34 to RL-40). What the server
-    refuses is not counted, so that nobody waits for longer than the server says, and a
-    decision tells the rule's own limit (QUIRK-19).
-    """
+    at: float
+    generation: int
+
+
+class LocalRefusals(Backend):
+    """``backend``, spared of what it has refused in the last ``seconds``."""
 
     def __init__(
         self, backend: Backend, seconds: float = 0, clock: Callable[[], float] = time.monotonic
@@ -52,21 +51,26 @@ class LocalRefusals(Backend):
         self._seconds = seconds
         self._clock = clock
         self._lock = Lock()
-        self._refusals: dict[tuple[str, RateLimitRule], Refusal] = {}
+        # By physical key and name of the rule.
+        self._refusals: dict[tuple[str, str], Refusal] = {}
         # How often something was taken back: what was asked before that says nothing.
         self._generation = 0
-        self._hybrid = MemoryBackend()
 
     def run(self, operation: Operation[T]) -> T:
-        if isinstance(operation, Consume | Forget | Unlink):
-            answer: T = drive(self._plan(operation), self._backend.run)
-            return answer
-        return self._backend.run(operation)
+        known, asked = self._before(operation)
+        if known is not None:
+            return known
+        answer = self._backend.run(operation)
+        self._after(operation, answer, asked)
+        return answer
 
     async def arun(self, operation: Operation[T]) -> T:
-        if isinstance(operation, Consume | Forget | Unlink):
-            return await adrive(self._plan(operation), self._backend.arun)
-        return await self._backend.arun(operation)
+        known, asked = self._before(operation)
+        if known is not None:
+            return known
+        answer = await self._backend.arun(operation)
+        self._after(operation, answer, asked)
+        return answer
 
     def close(self) -> None:
         self._backend.close()
@@ -74,55 +78,45 @@ class LocalRefusals(Backend):
     async def aclose(self) -> None:
         await self._backend.aclose()
 
-    def _plan(self, operation: Consume | Forget | Unlink) -> Plan[Operation[Any], Any]:
-        if not isinstance(operation, Consume):
-            answer = yield operation
-            self._forget(operation.keys)
-            return answer
-        if operation.now_ms is not None:
-            return (yield operation)
-        keys = [bucket.physical for bucket in operation.buckets]
-        if operation.cost < 0:
-            answer = yield operation
-            self._forget(keys)
-            return answer
-        if known := self._known(operation) or self._beyond_hybrid(operation):
-            return known
-        asked_at, generation = self._clock(), self._generation
-        decisions: Decisions = yield operation
-        if all(decision.permitted for decision in decisions):
-            if operation.cost and (hybrids := hybrid_buckets(operation)):
-                self._hybrid.run(in_process(hybrids, operation.cost))
-        elif self._seconds:
-            self._note(operation, decisions, asked_at, generation)
-        return decisions
-
-    def _known(self, operation: Consume) -> Decisions:
-        if not self._refusals:
-            return ()
+    def _before(self, operation: Operation[T]) -> tuple[T | None, Asked | None]:
+        """The refusals that are known; without any, what ``_after`` has to know of now."""
+        if type(operation) is not Consume or operation.now_ms is not None or operation.cost < 0:
+            return None, None
         now = self._clock()
-        found = (
-            (bucket, self._refusals.get((bucket.physical, bucket.rule)))
-            for bucket in operation.buckets
-        )
-        return tuple(
-            remind(refusal, bucket, now)
-            for bucket, refusal in found
-            if refusal and now < refusal.until and wanted(operation) >= refusal.cost
-        )
+        if self._refusals:
+            cost = wanted(operation)
+            known = []
+            for bucket in operation.buckets:
+                refusal = self._refusals.get((bucket.physical, bucket.rule.name))
+                if refusal is not None and now < refusal.until and cost >= refusal.cost:
+                    known.append(remind(refusal, bucket, now))
+            if known:
+                answer: Any = tuple(known)
+                return answer, None
+        return None, Asked(now, self._generation)
 
-    def _note(
-        self, operation: Consume, decisions: Decisions, asked_at: float, generation: int
-    ) -> None:
+    def _after(self, operation: Operation[Any], answer: Any, asked: Asked | None) -> None:
+        """Remember what was refused, or forget what was taken back."""
+        if asked is not None:
+            for decision in answer:
+                if not decision.permitted:
+                    self._note(operation, answer, asked)
+                    return
+        elif isinstance(operation, Unlink):
+            self._forget(operation.keys)
+        elif isinstance(operation, Consume) and operation.cost < 0:
+            self._forget(bucket.physical for bucket in operation.buckets)
+
+    def _note(self, operation: Any, decisions: Decisions, asked: Asked) -> None:
         with self._lock:
-            if generation != self._generation:
+            if asked.generation != self._generation:
                 return
             for bucket, decision in zip(operation.buckets, decisions, strict=True):
                 if not decision.permitted:
-                    until = asked_at + min(self._seconds, decision.retry_after_ms / 1000)
-                    key = bucket.physical, bucket.rule
+                    until = asked.at + min(self._seconds, decision.retry_after_ms / 1000)
+                    key = bucket.physical, bucket.rule.name
                     self._refusals.pop(key, None)
-                    self._refusals[key] = Refusal(wanted(operation), decision, asked_at, until)
+                    self._refusals[key] = Refusal(wanted(operation), decision, asked.at, until)
             while len(self._refusals) > MAX_REFUSALS:
                 del self._refusals[next(iter(self._refusals))]
 
@@ -132,18 +126,6 @@ class LocalRefusals(Backend):
             self._generation += 1
             for key in [key for key in self._refusals if key[0] in gone]:
                 del self._refusals[key]
-        self._hybrid.run(Unlink(tuple(gone)))
-
-    def _beyond_hybrid(self, operation: Consume) -> Decisions:
-        buckets = hybrid_buckets(operation)
-        if not buckets:
-            return ()
-        decisions = self._hybrid.run(in_process(buckets, cost=0))
-        return tuple(
-            replace(decision, limit=bucket.rule.capacity, rule=bucket.rule, is_local=True)
-            for decision, bucket in zip(decisions, buckets, strict=True)
-            if not decision.permitted
-        )
 
 
 def wanted(operation: Consume) -> int:
@@ -151,28 +133,21 @@ def wanted(operation: Consume) -> int:
     return operation.cost or 1
 
 
-def hybrid_buckets(operation: Consume) -> list[Bucket]:
-    """Those buckets whose rules have the option."""
-    return [bucket for bucket in operation.buckets if bucket.rule.hybrid]
-
-
-def in_process(buckets: list[Bucket], cost: int) -> Consume:
-    """What this process counts for them."""
-    return Consume(tuple(b._replace(rule=b.rule.in_process()) for b in buckets), cost=cost)
-
-
 def remind(refusal: Refusal, bucket: Bucket, now: float) -> RateLimitDecision:
     """An earlier refusal, as it is now."""
-    passed_ms = int((now - refusal.noted_at) * 1000)
     decision = refusal.decision
+    passed_ms = int((now - refusal.asked_at) * 1000)
     retry_ms = max(1, decision.retry_after_ms - passed_ms)
     retry_after = ceil_seconds(retry_ms)
     reset_after = max(retry_after, ceil_seconds(decision.reset_after * 1000 - passed_ms))
-    return replace(
-        decision,
-        retry_after=retry_after,
-        reset_after=reset_after,
-        retry_after_ms=retry_ms,
-        key=bucket.key,
+    return RateLimitDecision(
+        False,
+        retry_after,
+        decision.limit,
+        decision.remaining,
+        reset_after,
+        bucket.rule,
+        bucket.key,
+        retry_ms,
         is_local=True,
     )

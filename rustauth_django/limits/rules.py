@@ -87,6 +87,11 @@ class Limit:
     #: How it came to apply, for people.
     why: str = ""
 
+    def as_written(self) -> "Limit":
+        """Counted as it is written, where it is none of RustAuth's."""
+        rules = tuple([rule.as_written() for rule in self.rules])
+        return Limit(self.name, rules, self.bucket, self.on_error, self.why)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -190,7 +195,10 @@ class RuleSet:
 
     def resolve(self, request: HttpRequest) -> Plan[Call, Limit | None]:
         """The limit for a request that has been resolved to a view; None for none."""
-        return self._first(Target.of(request, self.base_path), request, self.entries)
+        target = Target.of(request, self.base_path)
+        limit = yield from self._first(target, request, self.entries)
+        # Below the base path a rule without an algorithm is on RustAuth's wire, and nowhere else.
+        return limit.as_written() if limit and not target.is_auth_path else limit
 
     def _first(
         self, target: Target, request: HttpRequest, entries: tuple[RuleEntry, ...]

@@ -140,7 +140,7 @@ def rule_in_force(options: GuardOptions, key: str) -> RateLimitRule | None:
         rules = login.account if subject.startswith("account:") else login.address
     elif bucket.startswith("/") and (subject == "missing-ip" or parse_address(subject)):
         rules = _rules_of(options.rules, bucket)
-    found = [rule for rule in rules if rule.algorithm == "rustauth"]
+    found = [rule for rule in rules if rule.slot == ""]
     return found[0] if len(found) == 1 else None
 
 
