@@ -23,7 +23,8 @@ def run_tests(session: nox.Session, *requirements: str) -> None:
     session.install("--upgrade", "pip>=25.1", silent=True)
     groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
     session.install("--editable", ".[embedded]", *groups, *requirements)
-    session.run("python", "-m", "pytest", *session.posargs)
+    # What is slow runs once, by `make test-all`.
+    session.run("python", "-m", "pytest", "-n", "2", "-m", "not slow", *session.posargs)
 
 
 @nox.session

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import hiredis
 import pytest
 import redis
 from asgiref.sync import async_to_sync
@@ -43,6 +42,7 @@ from rustauth_django.engine.operations import (
     Unlink,
 )
 from rustauth_django.engine.plans import adrive, drive
+from rustauth_django.engine.wire import borrowing_arguments
 from rustauth_django.limits.operations import ReadFields
 from rustauth_django.limits.outages import Limiter
 from rustauth_django.verification.store import VerificationStore
@@ -59,6 +59,8 @@ QUICK = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
 @pytest.fixture(params=["hiredis", "python"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With hiredis, and as if it were not installed."""
+    if protocol.HIREDIS is None and request.param == "hiredis":
+        pytest.skip("hiredis is not installed")
     if request.param == "python":
         monkeypatch.setattr(protocol, "HIREDIS", None)
     return str(request.param)
@@ -115,6 +117,7 @@ def read_all(reader: Any, pieces: list[bytes]) -> list[Any]:
 @settings(max_examples=150, deadline=None)
 def test_both_readers_read_the_same(replies: list[bytes], seed: int) -> None:
     """However the bytes are cut into pieces."""
+    hiredis = pytest.importorskip("hiredis")
     data, rng = b"".join(replies), random.Random(seed)
     cuts = sorted(rng.randint(0, len(data)) for _ in range(rng.randint(0, 8)))
     pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
@@ -420,7 +423,7 @@ def test_a_pool_lends_its_connections(one_server: Server, prefix: str, kind: Any
     assert len(stores.backend._wire._idle) == 2  # type: ignore[attr-defined]
     assert client.get(f"{prefix}secondary:key-1") == b"1"
     stores.close()
-    taken = [pool.get_connection() for _ in range(8)]
+    taken = [pool.get_connection(*borrowing_arguments(pool)) for _ in range(8)]
     for connection in taken:
         connection.send_command("PING")
         assert connection.read_response() == b"PONG"
@@ -431,7 +434,7 @@ def test_a_pool_lends_its_connections(one_server: Server, prefix: str, kind: Any
 def test_a_pool_that_lends_no_more_is_no_outage(one_server: Server, prefix: str) -> None:
     """Its owner has all of its connections in use."""
     pool = redis.ConnectionPool.from_url(one_server.url, max_connections=1)
-    taken = pool.get_connection()
+    taken = pool.get_connection(*borrowing_arguments(pool))
     stores = RustAuthStores.from_client(redis.Redis(connection_pool=pool), key_prefix=prefix)
     with pytest.raises(BackendOverloaded):
         stores.secondary_storage.get("key")

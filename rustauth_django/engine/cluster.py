@@ -137,7 +137,8 @@ class ClusterBackend(ServerBackend):
             await connection.send_command(*sending.command)
             return await connection.read_response(disable_decoding=True)
         finally:
-            node.release(connection)
+            # Before version 7 of redis-py there was no method for it.
+            getattr(node, "release", node._free.append)(connection)
 
     def _node(self, address: Address) -> Node:
         node = self._nodes.get(address)
