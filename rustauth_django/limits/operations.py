@@ -56,18 +56,12 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         return script.call([encode(bucket.physical) for bucket in self.buckets], *several)
 
     def answer(self, reply: Any) -> tuple[RateLimitDecision, ...]:
-        found = array(reply, 4 * len(self.buckets))
-        for value in found:
-            if type(value) is not int:
-                raise InvalidReply("numbers")
-        decisions, values = [], iter(found)
-        for bucket, permitted, used, retry_ms, reset_ms in zip(
-            self.buckets, values, values, values, values, strict=True
-        ):
-            if permitted not in (0, 1) or used < 0:
-                raise InvalidReply("a decision")
-            decisions.append(decide(permitted == 1, used, retry_ms, reset_ms, bucket))
-        return tuple(decisions)
+        values, buckets = array(reply, 4 * len(self.buckets)), self.buckets
+        if len(buckets) == 1:
+            return (decide(buckets[0], *values),)
+        return tuple(
+            [decide(bucket, *values[4 * at : 4 * at + 4]) for at, bucket in enumerate(buckets)]
+        )
 
     def in_memory(self, memory: Memory) -> tuple[RateLimitDecision, ...]:
         now_ms = memory.clock() if self.now_ms is None else self.now_ms
@@ -84,7 +78,7 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
                 memory.set_state(physical, rule.slot, step.state, keep_ms)
         return tuple(
             [
-                decide(*outcome, bucket)
+                decide(bucket, *outcome)
                 for outcome, bucket in zip(outcomes, self.buckets, strict=True)
             ]
         )
@@ -155,9 +149,13 @@ def leaves_a_trace(part: Iterable[Bucket]) -> bool:
 
 
 def decide(
-    permitted: bool, used: int, retry_ms: int, reset_ms: int, bucket: Bucket
+    bucket: Bucket, permitted: int, used: int, retry_ms: int, reset_ms: int
 ) -> RateLimitDecision:
     """The decision's fields (RL-13 to RL-18), where a refusal never says 0 (QUIRK-07)."""
+    if not (type(used) is int and type(retry_ms) is int and type(reset_ms) is int):
+        raise InvalidReply("numbers")
+    if permitted not in (0, 1) or used < 0:
+        raise InvalidReply("a decision")
     _, rule, key = bucket
     limit = rule.capacity
     remaining = limit - used if used < limit else 0

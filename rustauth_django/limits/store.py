@@ -135,16 +135,19 @@ class RateLimitStore:
         self, limits: Iterable[tuple[str, RateLimitRule]], now_ms: int | None = None
     ) -> Consume:
         """What ``peek`` asks of the backend, for several limits at once."""
-        return _operation(self._buckets(limits), now_ms, 0)
+        if now_ms is not None:
+            _require_time(now_ms)
+        return Consume(self._buckets(limits), now_ms, 0)
 
     def forgetting(self, keys: Iterable[str]) -> Forget:
         """What ``reset`` asks of the backend, for several keys at once."""
         return Forget(tuple(space.physical(key) for key in keys for space in self.keyspaces))
 
     def _refund(self, key: str, rule: RateLimitRule, amount: int, now_ms: int | None) -> Consume:
-        if not _is_amount(amount, "amount"):
-            raise InvalidConfig("rate limit amount must be greater than zero")
-        return _operation((self._bucket(key, rule),), now_ms, -min(amount, MAX_NOW_MS))
+        _require_amount(amount, "amount")
+        if now_ms is not None:
+            _require_time(now_ms)
+        return Consume((self._bucket(key, rule),), now_ms, -min(amount, MAX_NOW_MS))
 
     def _buckets(self, limits: Iterable[tuple[str, RateLimitRule]]) -> tuple[Bucket, ...]:
         buckets = tuple([self._bucket(key, rule) for key, rule in limits])
@@ -168,26 +171,26 @@ class RateLimitStore:
 
 
 def _spend(buckets: tuple[Bucket, ...], now_ms: int | None, cost: int) -> Consume:
-    if not _is_amount(cost, "cost"):
-        raise InvalidConfig("rate limit cost must be greater than zero")
+    if type(cost) is not int or cost <= 0:
+        _require_amount(cost, "cost")
     for bucket in buckets:
         if cost > bucket.rule.capacity:
             raise InvalidConfig("rate limit cost must not be greater than max")
-    return _operation(buckets, now_ms, cost)
-
-
-def _operation(buckets: tuple[Bucket, ...], now_ms: int | None, cost: int) -> Consume:
     if now_ms is not None:
-        _require_int(now_ms, "now_ms")
-        if not 0 <= now_ms <= MAX_NOW_MS:
-            raise InvalidConfig("rate limit now_ms must be a time in epoch milliseconds")
+        _require_time(now_ms)
     return Consume(buckets, now_ms, cost)
 
 
-def _is_amount(value: int, name: str) -> bool:
-    if type(value) is not int:
-        _require_int(value, name)
-    return value > 0
+def _require_time(now_ms: int) -> None:
+    _require_int(now_ms, "now_ms")
+    if not 0 <= now_ms <= MAX_NOW_MS:
+        raise InvalidConfig("rate limit now_ms must be a time in epoch milliseconds")
+
+
+def _require_amount(value: int, name: str) -> None:
+    _require_int(value, name)
+    if value <= 0:
+        raise InvalidConfig(f"rate limit {name} must be greater than zero")
 
 
 def _require_int(value: int, name: str) -> None:

@@ -1,23 +1,20 @@
 -- What every script does with a bucket: a hash that has a field of packed bytes for each rule,
 -- or RustAuth's own `count` and `last_request`, which are text.
 
--- What a field or RustAuth's two hold; nothing is false. A reply with `err` is returned as it is.
-local function read(key, field)
-  if field == '' then
-    return redis.pcall('HMGET', key, 'count', 'last_request')
+-- What a field or RustAuth's two hold; nothing is false. If it cannot be read, nil and the
+-- script's reply. Nothing but these hashes belongs in this namespace: what else is at the key of
+-- this number is dropped, so that the next request starts a bucket, and this one fails.
+local function read(key, field, number)
+  local state = field == '' and redis.pcall('HMGET', key, 'count', 'last_request')
+    or redis.pcall('HGET', key, field)
+  if type(state) ~= 'table' or not state.err then
+    return state
   end
-  return redis.pcall('HGET', key, field)
-end
-
--- The script's reply where `read` failed for the key of this number. Nothing but these hashes
--- belongs in this namespace: what else is there is dropped, so that the next request starts a
--- bucket, and this one fails.
-local function failure(key, number, reply)
-  if string.find(reply.err, 'WRONGTYPE', 1, true) then
+  if string.find(state.err, 'WRONGTYPE', 1, true) then
     redis.call('UNLINK', key)
-    return redis.error_reply('WRONGTYPE not a rate limit bucket; removed number ' .. number)
+    state = redis.error_reply('WRONGTYPE not a rate limit bucket; removed number ' .. number)
   end
-  return reply
+  return nil, state
 end
 
 -- Numbers are passed on as numbers, which servers write without loss where Lua would round.

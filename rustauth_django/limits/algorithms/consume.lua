@@ -14,9 +14,9 @@ local permit, reply = true, {0, 0, 0, 0, 0, 0, 0, 0}
 local states, keeps = {false, false}, {false, false}
 for i = 1, #KEYS do
   local at, n = 3 * i + 1, 4 * i
-  local state = read(KEYS[i], ARGV[at + 1])
-  if type(state) == 'table' and state.err then
-    return failure(KEYS[i], i, state)
+  local state, failure = read(KEYS[i], ARGV[at + 1], i)
+  if failure then
+    return failure
   end
   reply[n - 3], reply[n - 2], reply[n - 1], reply[n], states[i], keeps[i] =
     steps[ARGV[at]](state, now, cost, ARGV[at + 2])

@@ -9,9 +9,9 @@
 -- Reply    {permitted 0 or 1, used, retry ms, reset ms}
 
 local key, field = KEYS[1], ARGV[4]
-local state = read(key, field)
-if type(state) == 'table' and state.err then
-  return failure(key, 1, state)
+local state, failure = read(key, field, 1)
+if failure then
+  return failure
 end
 local permitted, used, retry, reset, new_state, keep_ms = step(state, now, cost, ARGV[5])
 if keep_ms and cost ~= 0 then
