@@ -14,7 +14,7 @@ from rustauth_django.engine.backends import MemoryBackend
 
 from .example import Example
 from .faces import Face
-from .servers import BINARIES, PATIENT, Server
+from .servers import BINARIES, EACH_SERVER, PATIENT, Server
 from .site import Site
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and with it all that it
@@ -35,13 +35,13 @@ def servers() -> Iterator[dict[str, Server]]:
             server.stop()
 
 
-@pytest.fixture(params=["memory", *BINARIES])
+@pytest.fixture(params=["memory", *EACH_SERVER])
 def backend_name(request: pytest.FixtureRequest) -> str:
     """Each backend in turn."""
     return request.param
 
 
-@pytest.fixture(params=[*BINARIES])
+@pytest.fixture(params=EACH_SERVER)
 def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
     """Each server in turn, for what memory has no part in."""
     return servers[request.param]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Self
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -47,6 +48,12 @@ def find_binaries() -> dict[str, str]:
 
 
 BINARIES = find_binaries()
+
+# For a test that runs on each. The newest and the oldest are enough for a quick run.
+EACH_SERVER = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "redis-server" and others else [])
+    for others, name in enumerate(BINARIES)
+]
 
 # For many at once: how long each waits for a connection, in seconds.
 PATIENT = {"timeout": 60}

@@ -32,7 +32,7 @@ from rustauth_django.engine.loops import twin
 from rustauth_django.engine.operations import Describe
 
 from .faces import Face
-from .servers import BINARIES, Server, ServerFailed, free_port
+from .servers import BINARIES, EACH_SERVER, Server, ServerFailed, free_port
 
 RULE = RateLimitRule(window=10, max=3)
 
@@ -316,7 +316,7 @@ def test_tls_is_verified(tls_files: dict[str, str], prefix: str, faced: Any) -> 
                 storage.get("key")
 
 
-@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.parametrize("name", EACH_SERVER)
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_sentinel_cache_finds_its_primary(name: str, prefix: str, runner: Any) -> None:
     """django-redis with sentinels: both faces ask them where the primary is."""
@@ -402,7 +402,7 @@ def test_a_black_hole_is_unavailable_soon(faced: Any) -> None:
             assert time.monotonic() - started < 1.5
 
 
-@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.parametrize("name", EACH_SERVER)
 def test_a_server_that_comes_back_is_used(name: str, prefix: str, faced: Any) -> None:
     """After a crash the first call that can succeed does."""
     with Server(name) as server, RustAuthStores.from_url(server.url, key_prefix=prefix) as stores:
@@ -420,7 +420,7 @@ def test_a_server_that_comes_back_is_used(name: str, prefix: str, faced: Any) ->
         assert limits.consume("key", RULE).permitted
 
 
-@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.parametrize("name", EACH_SERVER)
 def test_a_server_that_cannot_write_is_unavailable(name: str, prefix: str, faced: Any) -> None:
     """Read-only replicas and full servers, inside scripts and outside."""
     with Server(name) as server, RustAuthStores.from_url(server.url, key_prefix=prefix) as stores:

@@ -30,10 +30,7 @@ from .clusters import ABLE, SIZE, Cluster
 from .faces import Face
 from .servers import Server
 
-pytestmark = [
-    pytest.mark.skipif(not ABLE, reason="there is no server that can be in a cluster"),
-    pytest.mark.xdist_group("cluster"),
-]
+pytestmark = pytest.mark.skipif(not ABLE, reason="there is no server that can be in a cluster")
 
 T = 1_700_000_000_000
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10, "timeout": 30}
@@ -451,6 +448,7 @@ def storage_at(runner: asyncio.Runner | None) -> Iterator[Callable[..., Face]]:
         stores.close()
 
 
+@pytest.mark.slow
 def test_servers_that_die_and_come_back(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One takes its keys with it until its slots are another's; all of them are an outage; and
     the first call that can succeed does."""

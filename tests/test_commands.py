@@ -174,12 +174,11 @@ def test_check_finds_a_server_that_cannot_be_used() -> None:
     assert "/0: secondary set failed: " in line
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(url: str) -> None:
     """| head: no traceback, no complaint, however many keys there are."""
-    with redis.Redis.from_url(url) as raw, raw.pipeline() as pipeline:
-        for i in range(10_000):
-            pipeline.set(f"rustauth:secondary:key-{i}", "value", ex=60)
-        pipeline.execute()
+    with redis.Redis.from_url(url) as raw:
+        raw.eval(FILL, 0, 10_000)
     for options in ([], ["--format", "json"]):
         process = start(url, "rustauth_list_keys", *options)
         assert process.stdout is not None
@@ -262,6 +261,7 @@ def test_ctrl_c_leaves_a_truthful_count(url: str) -> None:
 
 
 @pytest.mark.parametrize("match", ["*", "nothing"])
+@pytest.mark.slow
 def test_ctrl_c_ends_a_listing(url: str, match: str) -> None:
     """At once and quietly, even while nothing is found."""
     with redis.Redis.from_url(url) as raw:
@@ -277,6 +277,7 @@ def test_ctrl_c_ends_a_listing(url: str, match: str) -> None:
         raw.flushdb()
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_leaves_a_truthful_count() -> None:
     """What was removed until then is said, as it is after Ctrl-C."""
     with Server(next(iter(BINARIES))) as server:
@@ -397,6 +398,7 @@ def test_wrong_settings_are_one_clear_line() -> None:
     assert line.startswith('CommandError: RUSTAUTH["URL"]: the URL must start with one of redis://')
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_midway_is_one_clear_line() -> None:
     """A walk that is cut off says so."""
     with Server(next(iter(BINARIES))) as server:

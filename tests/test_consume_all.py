@@ -132,6 +132,7 @@ def _spend(url: str, prefix: str) -> int:
             return sum(pool.map(lambda _: consume_all(pair).permitted, range(64)))
 
 
+@pytest.mark.slow
 def test_8_processes_of_64_threads_spend_what_was_permitted(
     one_server: Server, prefix: str
 ) -> None:

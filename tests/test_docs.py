@@ -22,7 +22,7 @@ from rustauth_django.limits.rules import RESET_VIEWS, SIGN_IN_VIEWS
 from rustauth_django.sessions.records import SessionRecord
 
 from .people import sessions_of
-from .servers import BINARIES, Server
+from .servers import EACH_SERVER, Server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -122,7 +122,7 @@ def test_tests_say_what_holds(path: Path) -> None:
             assert ast.get_docstring(node), node.name
 
 
-@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.parametrize("name", EACH_SERVER)
 def test_the_documented_user_can_do_its_work(name: str) -> None:
     """Everything the app asks of a server, and not one command more than that."""
     line = DOCS["operations.md"].partition("ACL SETUSER ")[2].partition("\n")[0]

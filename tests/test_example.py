@@ -13,8 +13,6 @@ import pytest
 from .example import ADA, Example, Visitor
 from .servers import BINARIES
 
-pytestmark = pytest.mark.xdist_group("example")
-
 CREDENTIALS = {**ADA, "password": "wrong"}
 
 
@@ -41,6 +39,7 @@ def test_the_fourth_sign_in_is_429(example: Example) -> None:
     assert status == 200
 
 
+@pytest.mark.slow
 def test_a_link_signs_in_once(example: Example) -> None:
     """Its key is listed, and gone when it was used or cleared; a GET uses nothing up."""
     visitor, other = Visitor(example), Visitor(example)
@@ -61,6 +60,7 @@ def test_a_link_signs_in_once(example: Example) -> None:
     assert visitor.api("get-session") == (200, None)
 
 
+@pytest.mark.slow
 def test_an_account_is_made_by_mail(example: Example) -> None:
     """SESS-17: then there are exactly two keys, and none after revoke-sessions.
 
@@ -101,6 +101,7 @@ def test_an_account_is_made_by_mail(example: Example) -> None:
     assert visitor.read(link)[0] == 410
 
 
+@pytest.mark.slow
 def test_sessions_are_listed_and_revoked(example: Example) -> None:
     """SESS-19: by id, in RustAuth's shapes; tokens never leave the server."""
     desk, phone, stranger = (Visitor(example) for _ in range(3))
@@ -138,6 +139,7 @@ def test_sessions_are_listed_and_revoked(example: Example) -> None:
     assert example.stored() == []
 
 
+@pytest.mark.slow
 def test_a_reset_works_once(example: Example) -> None:
     """VER-04: and ends what was signed in; for an address without an account it looks the same."""
     visitor, thief = Visitor(example), Visitor(example)
@@ -170,6 +172,7 @@ def test_a_reset_works_once(example: Example) -> None:
     assert visitor.api("sign-in/email", ADA)[0] == 200
 
 
+@pytest.mark.slow
 def test_addresses_are_mailed_so_often(example: Example) -> None:
     """Whatever the form, and whether or not there is an account."""
     visitor, body = Visitor(example), {"email": "nobody@example.com"}
@@ -179,6 +182,7 @@ def test_addresses_are_mailed_so_often(example: Example) -> None:
     assert visitor.fill_in("/sign-in/link/", **body)[0] == 429
 
 
+@pytest.mark.slow
 def test_forms_of_other_sites_do_nothing(example: Example) -> None:
     """Pages want their CSRF token, the API wants JSON."""
     for path in ("/sign-in/", "/sign-up/", "/reset/", "/devices/sign-out-others/", "/sign-out/"):
@@ -189,6 +193,7 @@ def test_forms_of_other_sites_do_nothing(example: Example) -> None:
         assert example.send(request)[0] == 415
 
 
+@pytest.mark.slow
 def test_bad_bodies_are_told(example: Example) -> None:
     """JSON of the right shape, or a 4xx that says what to send."""
     example.manage("rustauth_clear", "--rate-limits", "--no-input")
@@ -218,6 +223,7 @@ def test_pages_are_there(example: Example) -> None:
         assert ("RateLimit" in headers) is (path != "/about/")
 
 
+@pytest.mark.slow
 def test_a_second_run_disturbs_nobody(example: Example) -> None:
     """A port that is taken or none is one line; the first site's commands still work."""
     for port in (str(example.port), "99999"):

@@ -306,6 +306,7 @@ def test_limits_needs_no_more_memory_for_more_keys(
     assert peak < 1_000_000
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_listing_of_nothing(one_server: Server, raw: redis.Redis) -> None:
     """At once and quietly, even while all that is found are keys of others."""
     raw.eval(FILL_VALUES, 0, 20_000)
@@ -320,6 +321,7 @@ def test_ctrl_c_ends_a_listing_of_nothing(one_server: Server, raw: redis.Redis) 
     raw.flushdb()
 
 
+@pytest.mark.slow
 def test_the_commands_in_processes_of_their_own(one_server: Server, raw: redis.Redis) -> None:
     """As an operator runs them: no traceback for | head, nor for a database that is not there."""
     with RustAuthStores.from_url(one_server.url) as stores:

@@ -193,7 +193,15 @@ def test_forgetting_is_no_error_while_the_server_is_away(asked: Asked, mortal: S
     assert asked.ask().permitted
 
 
-@pytest.mark.parametrize("trouble", ["loading", "read-only", "out of memory", "hung"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param("loading", marks=pytest.mark.slow),
+        "read-only",
+        "out of memory",
+        pytest.param("hung", marks=pytest.mark.slow),
+    ],
+)
 def test_a_server_that_cannot_serve_is_away(asked: Asked, mortal: Server, trouble: str) -> None:
     """Not only one that is gone: each is met by the policy, and then by the breaker."""
     with mortal.client() as raw:
@@ -219,6 +227,7 @@ def test_a_server_that_cannot_serve_is_away(asked: Asked, mortal: Server, troubl
 
 
 @pytest.mark.parametrize("policy", ["local", "deny", "allow"])
+@pytest.mark.slow
 def test_killing_the_server_under_load_is_no_500(
     policy: str, prefix: str, runner: Any, mortal: Server
 ) -> None:

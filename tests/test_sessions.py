@@ -583,6 +583,7 @@ def record_of(token: str, user_id: str = "7") -> SessionRecord:
     )
 
 
+@pytest.mark.slow
 def test_a_thousand_sign_ins_at_once_are_all_in_the_index(server: Server, prefix: str) -> None:
     """QUIRK-02: none is lost."""
     with RustAuthStores.from_url(server.url, key_prefix=prefix, client_options=PATIENT) as stores:
