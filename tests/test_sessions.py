@@ -640,7 +640,8 @@ async def test_tasks_sign_in_at_once(server: Server, prefix: str) -> None:
     """QUIRK-02: on one event loop as well."""
     stores = RustAuthStores.from_url(server.url, key_prefix=prefix, client_options=PATIENT)
     put = sessions_of(stores).put
-    with override_settings(RUSTAUTH={"URL": server.url, "KEY_PREFIX": prefix}):
+    patient = {"URL": server.url, "KEY_PREFIX": prefix, "CLIENT_OPTIONS": PATIENT}
+    with override_settings(RUSTAUTH=patient):
         tokens = [f"{number:032}" for number in range(200)]
         await asyncio.gather(*(sessions.arun(put(record_of(t), "absent")) for t in tokens))
         assert len(await sessions.alist_sessions(User(pk=7))) == 200
