@@ -24,6 +24,7 @@ from rustauth_django.engine.keyspace import pages
 from rustauth_django.engine.operations import GetMany, Unlink
 from rustauth_django.engine.plans import drive
 from rustauth_django.sessions import SessionStore, current, forget_current
+from rustauth_django.sessions.index import MAX_SESSIONS
 from rustauth_django.sessions.records import SessionRecord
 from rustauth_django.signals import sessions_revoked
 
@@ -707,6 +708,21 @@ def test_odd_tokens_keep_their_names(server_stores: RustAuthStores, raw: redis.R
     assert drive(user.remove(tokens[0]), run)
     text = raw.get(f"{server_stores.secondary_storage.keyspace.root}session:user:7")
     assert text == json.dumps(tokens[1:], separators=(",", ":"))
+
+
+def test_the_oldest_sessions_end_when_there_are_too_many(stores: RustAuthStores) -> None:
+    """A thousand to a user: with the next one the first ends, and all others go on."""
+    user, run, storage = sessions_of(stores), stores.backend.run, stores.secondary_storage
+    oldest, second, newest = (f"{number:032}" for number in range(3))
+    for token in (oldest, second):
+        assert drive(user.put(record_of(token), "absent"), run)
+    others = [f"other-{number:030}" for number in range(MAX_SESSIONS - 2)]
+    storage.set("session:user:7", json.dumps([oldest, second, *others]), 3600)
+    assert drive(user.put(record_of(newest), "absent"), run)
+    assert drive(user.find(oldest), run) is None
+    assert drive(user.find(second), run)
+    kept = json.loads(storage.get("session:user:7") or "")
+    assert kept == [second, *others, newest]
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ from .scripts import Script
 T_co = TypeVar("T_co", covariant=True)
 Condition: TypeAlias = Literal["absent", "present"]
 
+# A page is held in memory as a whole.
+MAX_PAGE = 10_000
+
 CONDITIONS = {"absent": ("NX",), "present": ("XX",), None: ()}
 
 COMPARE_AND_SET = Script.load(__package__, "lua/compare_and_set.lua")
@@ -262,7 +265,8 @@ class Scan(Operation[Page]):
 
     def command(self) -> Command:
         pattern = encode(f"{escape_glob(self.prefix)}*")
-        return "SCAN", self.cursor, "MATCH", pattern, "COUNT", self.count
+        count = min(self.count, MAX_PAGE)
+        return "SCAN", self.cursor, "MATCH", pattern, "COUNT", count
 
     def answer(self, reply: Any) -> Page:
         cursor, keys = array(reply, 2)

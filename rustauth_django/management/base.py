@@ -64,6 +64,11 @@ class StoresCommand(BaseCommand):
         shown = ("-" if cell is None else printable(str(cell), encoding) for cell in cells)
         self.stdout.write("\t".join(shown))
 
+    def show_lines(self, lines: Iterable[str]) -> None:
+        """The same for many lines of one cell, written at once."""
+        encoding = getattr(self.stdout, "encoding", None)
+        self.stdout.write("\n".join([printable(line, encoding) for line in lines]))
+
     def write_json(self, items: Iterable[dict[str, Any]]) -> None:
         """One array, written as it is found: however many items there are."""
         separator = "["
@@ -132,6 +137,8 @@ def whole_steps(items: Iterable[T]) -> Iterator[T]:
 
 def printable(text: str, encoding: str | None) -> str:
     """Text for a terminal: what could move a cursor or cannot be encoded is escaped."""
+    if text.isascii() and text.isprintable():
+        return text
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

@@ -20,6 +20,8 @@ from .records import SessionRecord, read_index
 Indexed: TypeAlias = tuple[str, SessionRecord | None]
 
 MAX_TOKEN = 256
+# The oldest sessions of a user end when there are more: an index is read and written as a whole.
+MAX_SESSIONS = 1_000
 # An index of as many tokens is looked through for those that are gone; then of twice as many.
 LOOK_THROUGH = 32
 
@@ -71,9 +73,12 @@ class UserSessions:
         count = yield PutSession(index, record.token, ttl_ms, key, value, only_if)
         if count is None:
             return False
-        # None is new in an index that has it already: then the count is 0.
+        # A token that is already indexed gives 0.
         if count >= LOOK_THROUGH and not count & (count - 1):
             yield from self.of_user(record.user_id)
+        elif count > MAX_SESSIONS:
+            tokens = read_index(*(yield GetMany((index,))))
+            yield from self.revoke_tokens(record.user_id, tokens[:-MAX_SESSIONS])
         return True
 
     def remove(self, token: str) -> Plan[Operation[Any], bool]:

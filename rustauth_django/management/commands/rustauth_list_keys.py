@@ -1,10 +1,10 @@
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from itertools import islice
 from typing import Any
 
+from ...engine.keyspace import pages
 from ..base import StoresCommand, count, whole_steps
 
 
@@ -29,21 +29,31 @@ class Command(StoresCommand):
         parser.add_argument("--limit", type=count, metavar="N", help="At most this many keys.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        keys: Iterable[str] = self.keys(options["match"])
-        if options["limit"] is not None:
-            keys = islice(keys, max(0, min(int(options["limit"]), sys.maxsize)))
-        found = (
-            {"key": key, "ttl": self.ttl(key)} if options["ttl"] else {"key": key} for key in keys
-        )
+        storage = self.stores.secondary_storage
+        limit = None if options["limit"] is None else int(options["limit"])
+        found = self.pages(options["match"], limit)
         if options["format"] == "json":
-            self.write_json(found)
-        else:
-            for item in found:
-                self.show(*item.values())
+            keys = (key for page in found for key in page)
+            with_ttl = options["ttl"]
+            self.write_json(
+                {"key": key, "ttl": storage.ttl(key)} if with_ttl else {"key": key} for key in keys
+            )
+            return
+        for page in found:
+            if options["ttl"]:
+                for key in page:
+                    self.show(key, storage.ttl(key))
+            elif page:
+                self.show_lines(page)
 
-    def keys(self, match: str | None) -> Iterator[str]:
-        keys = whole_steps(self.stores.secondary_storage.iter_keys())
-        return (key for key in keys if match is None or fnmatchcase(key, match))
-
-    def ttl(self, key: str) -> int | None:
-        return self.stores.secondary_storage.ttl(key)
+    def pages(self, match: str | None, limit: int | None) -> Iterator[list[str]]:
+        """The keys that are meant, as many at a time as the server finds."""
+        storage, left = self.stores.secondary_storage, sys.maxsize if limit is None else limit
+        logical = storage.keyspace.logical
+        for page in whole_steps(pages(storage.backend, storage.first_pages())):
+            keys = map(logical, page)
+            meant = [key for key in keys if match is None or fnmatchcase(key, match)][:left]
+            yield meant
+            left -= len(meant)
+            if left <= 0:
+                return
