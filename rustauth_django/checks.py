@@ -19,9 +19,9 @@ from django.urls import URLResolver, get_resolver
 from django.urls.resolvers import LocalePrefixPattern
 from django.utils.module_loading import import_string
 
-from .conf import Settings, middleware_paths, read
+from .conf import Settings, middleware_paths, read_settings
 from .conf.sections import did_you_mean, quote
-from .connections import client_of_cache, open_settings, wire
+from .connections import build_wiring, client_of_cache, open_settings
 from .exceptions import InvalidConfig
 from .limits.clients import Network
 from .limits.paths import base, matches, normalize_path
@@ -36,13 +36,13 @@ def warning(id: str, message: str, hint: str) -> CheckMessage:
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Everything in ``settings.RUSTAUTH`` that cannot work."""
-    settings, problems = read()
+    settings, problems = read_settings()
     found: list[CheckMessage] = [
         Error(f"{path} {message}.", hint=hint, id=f"rustauth_django.{id}")
         for id, path, message, hint in problems
     ]
     try:
-        wire(settings, open_settings(settings)).stores.close()
+        build_wiring(settings, open_settings(settings)).stores.close()
     except InvalidConfig as error:
         hint = 'For example "URL": "redis://127.0.0.1:6379/0", or "CACHE": "default".'
         found.append(Error(f"{error}.", hint=hint, id="rustauth_django.E005"))
@@ -51,7 +51,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 def check_urls(**kwargs: Any) -> list[CheckMessage]:
     """Rules for views and routes that the URLconf does not have."""
-    settings, problems = read()
+    settings, problems = read_settings()
     selectors = [entry.selector for entry in settings.rate_limit.rules.entries]
     if problems or not any(selector.by in ("view_name", "route") for selector in selectors):
         return []
@@ -88,7 +88,7 @@ def walk_urls(
 
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """What works, and should not be served to the world."""
-    settings, problems = read()
+    settings, problems = read_settings()
     if problems:
         return []
     return [*_check_middleware(), *_check_values(settings)]

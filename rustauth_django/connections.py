@@ -75,7 +75,7 @@ def _wiring() -> Wiring:
     if wiring is None:
         # Not under the lock: settings name modules of the site's, which may use us.
         settings = get_settings()
-        built = wire(settings, _pinned or open_settings(settings))
+        built = build_wiring(settings, _pinned or open_settings(settings))
         with _lock:
             wiring = _current = _current or built
     return wiring
@@ -105,7 +105,7 @@ def forget_connections(*, setting: str, **kwargs: Any) -> None:
             wiring.stores.close()
 
 
-def wire(settings: Settings, backend: Backend) -> Wiring:
+def build_wiring(settings: Settings, backend: Backend) -> Wiring:
     """What these settings describe, on a backend. Raises ``InvalidConfig``."""
     observe = None
     if settings.telemetry:

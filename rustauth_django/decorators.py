@@ -12,15 +12,15 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from .connections import get_guard
 from .engine.plans import Call, Plan
 from .exceptions import InvalidConfig
-from .limits.guard import Ask, Guard, after, plain
+from .limits.guard import Ask, Guard, after, django_request
 from .limits.keys import Key, MissingAddress, Subject, parse_key
-from .limits.outages import Step
+from .limits.outages import Action
 from .limits.rates import OnError, RateLimitRule, to_rules
 from .limits.responses import refusal
 
 View = TypeVar("View", bound=Callable[..., Any])
 Rates: TypeAlias = str | RateLimitRule | Callable[[HttpRequest], Any]
-Outcome: TypeAlias = Literal["request", "failure", "success"]
+Counted: TypeAlias = Literal["request", "failure", "success"]
 
 
 def rate_limit_exempt(view: View) -> View:
@@ -46,7 +46,7 @@ def rate_limit(
     scope: str | None = None,
     methods: str | Iterable[str] | None = None,
     cost: int = 1,
-    on: Outcome | Callable[[HttpRequest, HttpResponseBase], Any] = "request",
+    on: Counted | Callable[[HttpRequest, HttpResponseBase], Any] = "request",
     block: bool = True,
     shadow: bool = False,
     on_error: OnError | None = None,
@@ -107,7 +107,7 @@ class Limited:
     scope: str | None
     methods: frozenset[str] | None
     cost: int
-    on: Outcome | Callable[[HttpRequest, HttpResponseBase], Any]
+    on: Counted | Callable[[HttpRequest, HttpResponseBase], Any]
     block: bool
     shadow: bool
     on_error: OnError | None
@@ -148,7 +148,7 @@ class Limited:
 
     def before(
         self, guard: Guard, request: HttpRequest, view: Any
-    ) -> Plan[Step, tuple[HttpResponse | None, Ask | None]]:
+    ) -> Plan[Action, tuple[HttpResponse | None, Ask | None]]:
         """The response in place of the view's, if there is one; and what ``after`` may spend."""
         if self.methods is not None and (request.method or "GET").upper() not in self.methods:
             return None, None
@@ -177,18 +177,18 @@ class Limited:
         request: HttpRequest,
         response: HttpResponseBase,
         ask: Ask | None,
-    ) -> Plan[Step, None]:
+    ) -> Plan[Action, None]:
         """Spend, if the response is one that counts."""
         if ask is None:
             return
         if callable(self.on):
             counts = yield Call(self.on, (request, response))
         else:
-            counts = outcome_of(response) == self.on
+            counts = result_of(response) == self.on
         if counts:
             yield from guard.spend(request, ask)
 
-    def ask(self, guard: Guard, request: HttpRequest, view: Any) -> Plan[Step, Ask | None]:
+    def ask(self, guard: Guard, request: HttpRequest, view: Any) -> Plan[Action, Ask | None]:
         """What a request counts as; None if it does not. Raises ``MissingAddress``."""
         rules = yield from self.rules(request)
         if not rules:
@@ -197,7 +197,7 @@ class Limited:
         limits = yield from guard.limits_of(request, self.subject, name, rules)
         return Ask(name, limits, self.cost, self.on_error, self.shadow) if limits else None
 
-    def rules(self, request: HttpRequest) -> Plan[Step, tuple[RateLimitRule, ...]]:
+    def rules(self, request: HttpRequest) -> Plan[Action, tuple[RateLimitRule, ...]]:
         """The rules, for this request."""
         if not callable(self.rates):
             return self.rates
@@ -221,7 +221,7 @@ def limits_on(view: Any) -> list[Limited]:
 def request_of(args: tuple[Any, ...]) -> HttpRequest:
     """The request among the arguments of a view or of a method; DRF's has Django's in it."""
     for arg in args[:2]:
-        found = plain(arg)
+        found = django_request(arg)
         if isinstance(found, HttpRequest):
             return found
     raise TypeError("a view that is limited must be called with a request")
@@ -259,7 +259,7 @@ def response_of(error: Exception) -> HttpResponseBase:
     return HttpResponse(status=next(found, 500))
 
 
-def outcome_of(response: HttpResponseBase) -> Outcome | None:
+def result_of(response: HttpResponseBase) -> Counted | None:
     """A "failure" for an error and for a form with errors, else a "success"; None for a refusal.
 
     What another limit refused was no attempt.

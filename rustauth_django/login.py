@@ -15,9 +15,9 @@ from django.http import HttpRequest
 
 from .connections import get_guard
 from .engine.plans import Plan
-from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, plain
+from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, django_request
 from .limits.keys import LOGIN, MissingAddress, account_key
-from .limits.outages import Step
+from .limits.outages import Action
 
 TYPED_ATTRIBUTE = "_rate_limit_typed"
 
@@ -43,9 +43,9 @@ class LoginProtection:
 
 def check(
     guard: Guard, request: HttpRequest | None, credentials: dict[str, Any]
-) -> Plan[Step, None]:
+) -> Plan[Action, None]:
     """The step before a password is looked at."""
-    request, typed = plain(request), typed_name(credentials)
+    request, typed = django_request(request), typed_name(credentials)
     if request is not None:
         setattr(request, TYPED_ATTRIBUTE, typed)
         # What became of an earlier attempt of the same request is not this one's.
@@ -65,14 +65,14 @@ def count_failure(
     *, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
     """A receiver of ``user_login_failed``."""
-    request = plain(request)
+    request = django_request(request)
     if getattr(request, REFUSED_ATTRIBUTE, None) is not None or not is_protected():
         return
     guard = get_guard()
     # Of what looks like a secret, the signal has only asterisks.
     typed = getattr(request, TYPED_ATTRIBUTE, None) or typed_name(credentials)
 
-    def failure() -> Plan[Step, None]:
+    def failure() -> Plan[Action, None]:
         ask = yield from ask_of(guard, request, typed)
         if ask is not None:
             yield from guard.spend(request, ask)
@@ -84,7 +84,8 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     """A receiver of ``user_logged_in``."""
     guard = get_guard()
     if guard.options.enabled and guard.options.login.account and is_protected():
-        names = {user.get_username(), getattr(plain(request), TYPED_ATTRIBUTE, None)} - {None, ""}
+        typed = getattr(django_request(request), TYPED_ATTRIBUTE, None)
+        names = filter(None, {user.get_username(), typed})
         keys = {account_key(name, guard.options.visitors) for name in names}
         guard.run(guard.forget(keys))
 
@@ -94,7 +95,9 @@ def is_protected() -> bool:
     return any(isinstance(backend, LoginProtection) for backend in get_backends())
 
 
-def ask_of(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[Step, Ask | None]:
+def ask_of(
+    guard: Guard, request: HttpRequest | None, typed: str | None
+) -> Plan[Action, Ask | None]:
     """What an attempt counts as; None if it does not."""
     rules, visitors = guard.options.login, guard.options.visitors
     if request is None:

@@ -8,6 +8,7 @@ import redis
 
 from rustauth_django import BackendError, RateLimitRule, RustAuthStores
 from rustauth_django.engine.operations import COMPARE_AND_SET, DELETE_IF_VALUE, escape_glob
+from rustauth_django.engine.protocol import HIREDIS
 from rustauth_django.limits.algorithms import consume
 from rustauth_django.limits.algorithms.consume import STEPS
 
@@ -258,7 +259,9 @@ def test_a_decision_takes_few_calls_in_python(
     finally:
         sys.setprofile(None)
     assert decision.is_local == (max == 1)
-    assert 0 < len(called) <= most, called
+    # Without hiredis a reply is read by calls of Python's.
+    reading = 0 if HIREDIS or decision.is_local else 20
+    assert 0 < len(called) <= most + reading, called
 
 
 def test_clear_goes_page_by_page(

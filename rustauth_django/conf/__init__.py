@@ -115,7 +115,7 @@ def get_settings() -> Settings:
     global _current
     current = _current
     if current is None:
-        current, problems = read()
+        current, problems = read_settings()
         if problems:
             raise InvalidConfig("\n".join(map(str, problems)))
         _current = current
@@ -150,7 +150,7 @@ def login_redirect_url() -> str:
     return str(settings.LOGIN_REDIRECT_URL)
 
 
-def read() -> tuple[Settings, list[Problem]]:
+def read_settings() -> tuple[Settings, list[Problem]]:
     """The settings and what is wrong with them; in place of each wrong one, its default."""
     problems: list[Problem] = []
     raw = getattr(settings, "RUSTAUTH", {})

@@ -15,7 +15,7 @@ from ..signals import rate_limit_shadowed, rate_limited
 from .headers import limit_headers
 from .keys import MissingAddress, Subject
 from .options import GuardOptions
-from .outages import Limiter, Step
+from .outages import Action, Limiter
 from .rates import OnError, RateLimitDecision, RateLimitRule, Uncounted, Verdict, binding
 from .responses import forbidden, refusal
 from .rules import Limit
@@ -74,23 +74,23 @@ class Guard:
         self._observe = observe
         self._warned_of_missing_ip = False
 
-    def run(self, plan: Plan[Step, T]) -> T:
+    def run(self, plan: Plan[Action, T]) -> T:
         """Drive a plan, blocking."""
         return drive(plan, self._perform)
 
-    async def arun(self, plan: Plan[Step, T]) -> T:
+    async def arun(self, plan: Plan[Action, T]) -> T:
         """Drive a plan, awaiting."""
         return await adrive(plan, self._aperform)
 
-    def _perform(self, step: Step) -> Any:
+    def _perform(self, step: Action) -> Any:
         return step.run() if isinstance(step, Call) else self._backend.run(step)
 
-    async def _aperform(self, step: Step) -> Any:
+    async def _aperform(self, step: Action) -> Any:
         if isinstance(step, Call):
             return await step.arun()
         return await self._backend.arun(step)
 
-    def before(self, request: HttpRequest, view: Any) -> Plan[Step, HttpResponse | None]:
+    def before(self, request: HttpRequest, view: Any) -> Plan[Action, HttpResponse | None]:
         """Count a request that is about to reach ``view``; the refusal, if it must not."""
         # Rules come before addresses, so that a path without a limit is never refused
         # for a missing address (MW-26).
@@ -110,7 +110,7 @@ class Guard:
         verdict = yield from self.ask(request, Ask.of(limit, address))
         return None if verdict.permitted else refusal(request, verdict)
 
-    def screen(self, request: HttpRequest) -> Plan[Step, tuple[HttpResponse | None, bool]]:
+    def screen(self, request: HttpRequest) -> Plan[Action, tuple[HttpResponse | None, bool]]:
         """The refusal of a client that is on the list to deny; and is this all there is to do?"""
         options = self.options
         if not options.enabled:
@@ -125,7 +125,7 @@ class Guard:
 
     def limits_of(
         self, request: HttpRequest, subject: Subject, scope: str, rules: Iterable[RateLimitRule]
-    ) -> Plan[Step, tuple[tuple[str, RateLimitRule], ...]]:
+    ) -> Plan[Action, tuple[tuple[str, RateLimitRule], ...]]:
         """What a request counts as; nothing, if it is not to be counted.
 
         Raises ``MissingAddress``.
@@ -141,7 +141,7 @@ class Guard:
 
     def ask(
         self, request: HttpRequest | None, ask: Ask, *, spend: bool = True
-    ) -> Plan[Step, Verdict]:
+    ) -> Plan[Action, Verdict]:
         """The verdict on a request; without ``spend`` nothing is counted.
 
         It is left on ``request.rate_limit``, if it is a decision, for ``after`` to tell. A
@@ -152,13 +152,13 @@ class Guard:
             return verdict
         return (yield from self._tell(request, ask.name, verdict, shadow=ask.shadow))
 
-    def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Step, None]:
+    def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Action, None]:
         """Count what was asked for before; if there is no room left by now, it is full anyway."""
         verdict = yield from self._put(ask, spend=True)
         if request is not None and not ask.shadow and not ask.quiet:
             leave(request, ask.name, verdict)
 
-    def _put(self, ask: Ask, *, spend: bool) -> Plan[Step, Verdict]:
+    def _put(self, ask: Ask, *, spend: bool) -> Plan[Action, Verdict]:
         store = self.store
         operation = (
             store.consumption(ask.limits, cost=ask.cost) if spend else store.inspection(ask.limits)
@@ -172,7 +172,7 @@ class Guard:
         rules: Iterable[RateLimitRule],
         *,
         shadow: bool = False,
-    ) -> Plan[Step, Verdict]:
+    ) -> Plan[Action, Verdict]:
         """The refusal of a request without an address (MW-22, MW-23)."""
         if not self._warned_of_missing_ip:
             self._warned_of_missing_ip = True
@@ -189,15 +189,15 @@ class Guard:
         )
         return (yield from self._tell(request, name, decision, shadow=shadow))
 
-    def forget(self, keys: Iterable[str]) -> Plan[Step, None]:
+    def forget(self, keys: Iterable[str]) -> Plan[Action, None]:
         """Let whoever these keys stand for begin anew."""
         yield from self._limiter.forget(self.store.forgetting(keys))
 
     def _tell(
         self, request: HttpRequest | None, name: str, verdict: Verdict, *, shadow: bool
-    ) -> Plan[Step, Verdict]:
+    ) -> Plan[Action, Verdict]:
         if self._observe:
-            self._observe(name, outcome_of(verdict, shadow=shadow))
+            self._observe(name, word_for(verdict, shadow=shadow))
         if not verdict.permitted:
             signal = rate_limit_shadowed if shadow else rate_limited
             match = request.resolver_match if request is not None else None
@@ -210,7 +210,7 @@ class Guard:
         return verdict
 
 
-def plain(request: Any) -> HttpRequest | None:
+def django_request(request: Any) -> HttpRequest | None:
     """Django's request: DRF signs in with one of its own around it."""
     found: HttpRequest | None = getattr(request, "_request", request)
     return found
@@ -241,7 +241,7 @@ def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def finish(request: HttpRequest, response: HttpResponseBase) -> Plan[Step, HttpResponseBase]:
+def finish(request: HttpRequest, response: HttpResponseBase) -> Plan[Action, HttpResponseBase]:
     """``after``, once templates are rendered: one that comes now is still to be."""
     response = after(request, response)
     if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
@@ -249,7 +249,7 @@ def finish(request: HttpRequest, response: HttpResponseBase) -> Plan[Step, HttpR
     return response
 
 
-def outcome_of(verdict: Verdict, *, shadow: bool) -> str:
+def word_for(verdict: Verdict, *, shadow: bool) -> str:
     """One word on what became of a request."""
     if isinstance(verdict, Uncounted):
         return "uncounted" if verdict.permitted else "unavailable"

@@ -16,7 +16,7 @@ from .rates import OnError, Uncounted, Verdict, binding
 
 logger = logging.getLogger("rustauth_django")
 
-Step: TypeAlias = Operation[Any] | Call
+Action: TypeAlias = Operation[Any] | Call
 
 # So many failures in a row, and the server is left alone for so many seconds at a time.
 FAILURES = 3
@@ -80,7 +80,7 @@ class Limiter:
         self._stand_in = MemoryBackend()
         self._is_away = False
 
-    def consume(self, operation: Consume, on_error: OnError | None) -> Plan[Step, Verdict]:
+    def consume(self, operation: Consume, on_error: OnError | None) -> Plan[Action, Verdict]:
         """The binding decision, or what the policy says in its place."""
         policy = on_error or self._on_error
         try:
@@ -98,7 +98,7 @@ class Limiter:
                 return Uncounted(permitted=False, retry_after=wait)
             return binding(self._stand_in.run(operation))
 
-    def forget(self, operation: Forget) -> Plan[Step, None]:
+    def forget(self, operation: Forget) -> Plan[Action, None]:
         """Forget buckets here and on the server; no error, since they end by themselves."""
         self._stand_in.run(operation)
         try:
@@ -106,7 +106,7 @@ class Limiter:
         except BackendError:
             return
 
-    def _ask(self, operation: Operation[Any]) -> Plan[Step, Any]:
+    def _ask(self, operation: Operation[Any]) -> Plan[Action, Any]:
         if not self._breaker.may_ask():
             raise BackendUnavailable(operation.label, "the server was away a moment ago")
         try:
@@ -130,7 +130,7 @@ class Limiter:
             yield from self._tell(None)
         return answer
 
-    def _tell(self, error: BackendError | None) -> Plan[Step, None]:
+    def _tell(self, error: BackendError | None) -> Plan[Action, None]:
         """Once for each change, not for each request."""
         if self._is_away == (error is not None):
             return

@@ -84,7 +84,7 @@ def _stand(
     key: str,
     rule_of: Callable[[str], RateLimitRule | None],
 ) -> list[Standing]:
-    found = read(backend, keyspace.physical(key))
+    found = read_bucket(backend, keyspace.physical(key))
     if found is None:
         return []  # It has ended since it was found.
     if not found.fields:
@@ -109,7 +109,7 @@ def _stand(
     return [*stands, Standing(key, None, used, left)] if None in rules else stands
 
 
-def read(backend: Backend, physical: str) -> Fields | None:
+def read_bucket(backend: Backend, physical: str) -> Fields | None:
     """What a bucket holds; None if there is none, and no field if it is no bucket at all.
 
     To be asked before a peek, whose script removes what is no bucket.

@@ -26,7 +26,7 @@ from ..connections import get_feature, get_guard, get_stores
 from ..engine.operations import Operation
 from ..engine.plans import Plan, adrive, drive
 from ..exceptions import BackendError
-from ..limits.guard import plain
+from ..limits.guard import django_request
 from ..signals import sessions_revoked
 from ..stores import RustAuthStores
 from .agents import MAX_AGENT, describe_agent
@@ -34,7 +34,7 @@ from .index import UserSessions, is_token, new_id
 from .records import SessionRecord
 
 T = TypeVar("T")
-Steps = Plan[Operation[Any], T]
+SessionPlan = Plan[Operation[Any], T]
 
 logger = logging.getLogger("rustauth_django")
 
@@ -156,7 +156,7 @@ class SessionStore(SessionBase):
             data = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
             await arun(self._saving(data, must_create=must_create))
 
-    def _saving(self, data: dict[str, Any], *, must_create: bool) -> "Steps[None]":
+    def _saving(self, data: dict[str, Any], *, must_create: bool) -> "SessionPlan[None]":
         if self.session_key is None:
             raise UpdateError  # it was gone when it was read
         before, record = self._record, self._make_record(data)
@@ -198,7 +198,7 @@ class SessionStore(SessionBase):
     async def adelete(self, session_key: str | None = None) -> None:
         await arun(self._deleting(session_key))
 
-    def _deleting(self, session_key: str | None) -> "Steps[None]":
+    def _deleting(self, session_key: str | None) -> "SessionPlan[None]":
         if session_key in (None, self.session_key):
             self._record, self._client, self._unchanged = None, None, None
             self._had_user = False
@@ -220,7 +220,7 @@ class SessionStore(SessionBase):
             await self.aflush()
             await self.acreate()
 
-    def _was_revoked(self, before: SessionRecord) -> "Steps[bool]":
+    def _was_revoked(self, before: SessionRecord) -> "SessionPlan[bool]":
         """Take the old key away. Was it ended since it was read? Then what it held ends (QUIRK-03).
 
         It was not, if another request was first and gave the session a key of its own.
@@ -315,7 +315,7 @@ def _infos(records: Iterable[SessionRecord], request: HttpRequest | None) -> lis
     ]
 
 
-def _revoking_one(user_id: str, id: str) -> "Steps[int]":
+def _revoking_one(user_id: str, id: str) -> "SessionPlan[int]":
     records = yield from user_sessions().of_user(user_id)
     tokens = [record.token for record in records if id in (record.id, record.token)]
     return (yield from user_sessions().revoke_tokens(user_id, tokens))
@@ -335,7 +335,7 @@ async def _atold(user: Any, count: int) -> int:
 
 def note_client(*, request: Any, **kwargs: Any) -> None:
     """A receiver of ``user_logged_in``: from where it was."""
-    request = plain(request)
+    request = django_request(request)
     session = getattr(request, "session", None)
     if request is not None and isinstance(session, SessionStore):
         visitors = get_guard().options.visitors

@@ -1,11 +1,14 @@
 """One-time tokens and short codes, on the server that the settings name.
 
-Each function is the method of that name of ``tokens.VerificationStore``, which says more.
+Each function is the method of that name of ``VerificationStore``, which says more.
 """
+
+from collections.abc import Callable
+from inspect import iscoroutinefunction, signature
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..conf import Settings
 from ..connections import get_feature
-from ..engine.durations import Seconds
 from ..stores import RustAuthStores
 from .records import Verification
 from .store import VerificationStore
@@ -27,6 +30,10 @@ __all__ = [
 ]
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 def _build(settings: Settings, stores: RustAuthStores) -> VerificationStore:
     return VerificationStore(
         stores.backend,
@@ -36,81 +43,34 @@ def _build(settings: Settings, stores: RustAuthStores) -> VerificationStore:
     )
 
 
-def _store() -> VerificationStore:
-    return get_feature(_build)
+def _on_settings(method: Callable[Concatenate[VerificationStore, P], T]) -> Callable[P, T]:
+    """A method as a function, on the store of the settings; looked up at each call."""
+
+    def function(*args: P.args, **kwargs: P.kwargs) -> T:
+        return method(get_feature(_build), *args, **kwargs)
+
+    async def afunction(*args: P.args, **kwargs: P.kwargs) -> Any:
+        waiting: Any = method(get_feature(_build), *args, **kwargs)
+        return await waiting
+
+    own = signature(method)
+    named: Any = afunction if iscoroutinefunction(method) else function
+    named.__name__ = named.__qualname__ = method.__name__
+    named.__doc__ = method.__doc__
+    named.__signature__ = own.replace(parameters=list(own.parameters.values())[1:])
+    result: Callable[P, T] = named
+    return result
 
 
-def create(purpose: str, value: str = "", *, ttl: Seconds, identifier: str | None = None) -> str:
-    """A new token for ``value``, which works once within ``ttl`` seconds."""
-    return _store().create(purpose, value, ttl=ttl, identifier=identifier)
-
-
-async def acreate(
-    purpose: str, value: str = "", *, ttl: Seconds, identifier: str | None = None
-) -> str:
-    return await _store().acreate(purpose, value, ttl=ttl, identifier=identifier)
-
-
-def consume(purpose: str, token: str) -> Verification | None:
-    """What the token stands for, once: of many callers one gets it."""
-    return _store().consume(purpose, token)
-
-
-async def aconsume(purpose: str, token: str) -> Verification | None:
-    return await _store().aconsume(purpose, token)
-
-
-def peek(purpose: str, token: str) -> Verification | None:
-    """What the token stands for, which it goes on doing."""
-    return _store().peek(purpose, token)
-
-
-async def apeek(purpose: str, token: str) -> Verification | None:
-    return await _store().apeek(purpose, token)
-
-
-def revoke(purpose: str, token: str) -> bool:
-    """The token works no more. Was there one?"""
-    return _store().revoke(purpose, token)
-
-
-async def arevoke(purpose: str, token: str) -> bool:
-    return await _store().arevoke(purpose, token)
-
-
-def create_code(
-    purpose: str,
-    identifier: str,
-    value: str = "",
-    *,
-    ttl: Seconds,
-    digits: int = 6,
-    attempts: int = 5,
-) -> str:
-    """A new code for whom ``identifier`` names; so many wrong ``attempts``, and it is gone."""
-    return _store().create_code(
-        purpose, identifier, value, ttl=ttl, digits=digits, attempts=attempts
-    )
-
-
-async def acreate_code(
-    purpose: str,
-    identifier: str,
-    value: str = "",
-    *,
-    ttl: Seconds,
-    digits: int = 6,
-    attempts: int = 5,
-) -> str:
-    return await _store().acreate_code(
-        purpose, identifier, value, ttl=ttl, digits=digits, attempts=attempts
-    )
-
-
-def consume_code(purpose: str, identifier: str, code: str) -> Verification | None:
-    """What the code stands for, once; None for a wrong one, which counts as an attempt."""
-    return _store().consume_code(purpose, identifier, code)
-
-
-async def aconsume_code(purpose: str, identifier: str, code: str) -> Verification | None:
-    return await _store().aconsume_code(purpose, identifier, code)
+create = _on_settings(VerificationStore.create)
+acreate = _on_settings(VerificationStore.acreate)
+consume = _on_settings(VerificationStore.consume)
+aconsume = _on_settings(VerificationStore.aconsume)
+peek = _on_settings(VerificationStore.peek)
+apeek = _on_settings(VerificationStore.apeek)
+revoke = _on_settings(VerificationStore.revoke)
+arevoke = _on_settings(VerificationStore.arevoke)
+create_code = _on_settings(VerificationStore.create_code)
+acreate_code = _on_settings(VerificationStore.acreate_code)
+consume_code = _on_settings(VerificationStore.consume_code)
+aconsume_code = _on_settings(VerificationStore.aconsume_code)

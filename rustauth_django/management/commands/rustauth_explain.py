@@ -24,7 +24,7 @@ from ...exceptions import RustAuthError
 from ...limits.guard import Ask, Guard
 from ...limits.keys import MissingAddress
 from ...limits.rates import RateLimitRule
-from ...limits.standings import read
+from ...limits.standings import read_bucket
 from ...limits.store import RateLimitStore
 from ...middleware import RateLimitMiddleware
 from ..base import StoresCommand, find_user, one_line, read_address, whole_steps
@@ -186,7 +186,7 @@ def _states(store: RateLimitStore, backend: Backend, ask: Ask | None, why: str) 
 
 def _state(store: RateLimitStore, backend: Backend, key: str, rule: RateLimitRule) -> str:
     peek = store.inspection([(key, rule)])
-    found = read(backend, peek.buckets[0].physical)
+    found = read_bucket(backend, peek.buckets[0].physical)
     if found and not found.fields:
         return "this is no bucket; the next request fails and removes it"
     (decision,) = backend.run(peek)
