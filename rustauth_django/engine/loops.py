@@ -128,7 +128,10 @@ class Stream(asyncio.Protocol):
     def call(self, packed: bytes, asking: bool) -> "asyncio.Future[Any]":
         """Send, now or in turn; the future is the reply."""
         future = self._loop.create_future()
-        if self._waiting or self._is_paused or len(self._in_flight) >= MAX_IN_FLIGHT:
+        if not self.is_usable:
+            # Lost between two steps of the caller's.
+            future.set_exception(RedisConnectionError(CLOSED))
+        elif self._waiting or self._is_paused or len(self._in_flight) >= MAX_IN_FLIGHT:
             ends_at = self._loop.time() + self._patience
             self._waiting.append(Waiting(packed, asking, future, ends_at))
             self._set_timer(ends_at)
