@@ -19,10 +19,10 @@ help: ## List the targets
 run: $(VENV)/run ## Start Valkey and the example site at 127.0.0.1:8000 (PORT=)
 	@$(BIN)/python -m example_project --port $(PORT)
 
-test: $(VENV)/test ## Run the quick tests: memory, Valkey 9, Redis 6.2, redis-server (ARGS=)
+test: $(VENV)/test ## Run the quick tests: memory, Valkey 9, Redis 6.2 (ARGS=)
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
-test-all: $(VENV)/test ## Run all tests, those in Chromium and other slow ones too (ARGS=)
+test-all: $(VENV)/test ## Run all tests: on the redis-server on PATH and in Chromium too (ARGS=)
 	@$(PYTEST) $(ARGS)
 
 lint: $(VENV)/lint ## Check style and types
@@ -34,8 +34,8 @@ format: $(VENV)/lint ## Mend style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-matrix: $(VENV)/matrix ## Run the tests on every Python and Django that this machine can have
-	@$(BIN)/nox $(ARGS)
+matrix: $(VENV)/matrix ## Run the quick tests on every Python and Django there is, the slow ones once
+	@WORKERS=$(WORKERS) $(BIN)/nox $(ARGS)
 
 bench: $(VENV)/bench ## Measure all beside the peers, into docs/performance.md; with ARGS, only print
 	@$(BIN)/python -m benchmarks $(or $(ARGS),--write)
