@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 import redis
 
+from . import orphans
 from .servers import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,7 @@ class Example:
             stdout=self.log,
             stderr=self.log,
         )
+        orphans.watch(process)
         deadline = time.monotonic() + 60
         while self.send(urllib.request.Request(f"http://127.0.0.1:{port}/about/"))[0] == 0:
             assert process.poll() is None, self.output()
@@ -72,6 +74,7 @@ class Example:
         finally:
             process.terminate()
             process.wait(timeout=20)
+            orphans.forget(process)
 
     def output(self) -> str:
         return (self.folder / "log").read_text()
@@ -129,6 +132,7 @@ class Example:
         if self.process.poll() is None:
             self.process.send_signal(ending)
             self.process.wait(timeout=20)
+            orphans.forget(self.process)
         self.log.close()
 
 

@@ -16,6 +16,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from . import orphans
+
 
 def free_port() -> int:
     """A port that was free a moment ago."""
@@ -89,6 +91,7 @@ class Server:
             self._process = subprocess.Popen(
                 [*self._command, *options], cwd=self._folder.name, stdout=file, stderr=file
             )
+        orphans.watch(self._process)
         if not self._wait(self._process, loading=loading):
             message = log.read_text()
             self.stop()
@@ -118,6 +121,7 @@ class Server:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        orphans.forget(self._process)
 
     def stop_answering(self) -> None:
         """Let connections in, and say nothing: as a machine that hangs does."""
@@ -137,6 +141,7 @@ class Server:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             self._process.wait(timeout=10)
+            orphans.forget(self._process)
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
