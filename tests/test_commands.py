@@ -145,6 +145,7 @@ def test_odd_characters_harm_no_terminal(url: str) -> None:
     assert listed == [r"\udcff\udcfe", r"a\x1b[2Jb\nc", "grüße", r"x\u202ey"]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_ascii_gets_ascii(url: str) -> None:
     """Letters that it cannot show are escaped."""
     with redis.Redis.from_url(url) as raw:
@@ -154,6 +155,7 @@ def test_a_terminal_that_is_ascii_gets_ascii(url: str) -> None:
     assert process.communicate(timeout=30) == ("gr\\xfc\\xdfe\n", "")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_line(filled: str) -> None:
     """Not a traceback."""
     with open("/dev/full", "w") as full:
@@ -299,6 +301,7 @@ def test_a_server_that_dies_leaves_a_truthful_count() -> None:
         assert re.search(rb"failed: .*; removed [\d,]+ until then\.", shown)
 
 
+@pytest.mark.slow
 def test_clear_without_any_input_is_cancelled(filled: str) -> None:
     """Even if there is no standard input at all."""
     command = [sys.executable, "manage.py", "rustauth_clear"]

@@ -336,6 +336,7 @@ def test_timed_out_calls_mix_up_no_answers(
 
 
 @pytest.mark.parametrize("reader", ["hiredis", "python"])
+@pytest.mark.slow
 def test_a_signal_handlers_exception_leaves_no_mess(
     one_server: Server, prefix: str, reader: str
 ) -> None:
