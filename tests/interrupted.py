@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
-from rustauth_django import RustAuthStores
+from rustauth_django import RustAuthStores, SecondaryStorage
 from rustauth_django.engine import protocol
 
 CONNECTIONS = 3
@@ -27,6 +27,24 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
 
 
+def read_until_struck(storage: SecondaryStorage, rng: random.Random) -> bool:
+    """Reads, with a signal on its way. Did it strike?"""
+    key = rng.choice(KEYS)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, rng.random() * 0.0003 + 1e-6)
+        for _ in range(20):
+            assert storage.get(key) == key * 20
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupted:
+        return True
+    except UnboundLocalError as error:
+        # redis-py 5.2 stumbles over it where it makes a connection.
+        if not isinstance(error.__context__, Interrupted):
+            raise
+        return True
+    return False
+
+
 def main(url: str, prefix: str, reader: str) -> None:
     if reader == "python":
         protocol.HIREDIS = None
@@ -38,19 +56,11 @@ def main(url: str, prefix: str, reader: str) -> None:
     signal.signal(signal.SIGALRM, interrupt)
     ends_at = time.monotonic() + 4
     while time.monotonic() < ends_at and struck < 1_500:
-        key = rng.choice(KEYS)
         try:
-            signal.setitimer(signal.ITIMER_REAL, rng.random() * 0.0003 + 1e-6)
-            for _ in range(20):
-                assert storage.get(key) == key * 20
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        except Interrupted:
-            struck += 1
-        except UnboundLocalError as error:
-            # redis-py 5.2 stumbles over it where it makes a connection.
-            if not isinstance(error.__context__, Interrupted):
-                raise
-            struck += 1
+            is_struck = read_until_struck(storage, rng)
+        except Interrupted:  # between two lines of the function
+            is_struck = True
+        struck += is_struck
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     # None of the places was lost: so many threads can read at the same moment.
     barrier = threading.Barrier(CONNECTIONS)
