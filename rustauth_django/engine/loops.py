@@ -14,7 +14,6 @@ import inspect
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -441,7 +440,6 @@ class LoopWires:
         on_fork(self)
 
     def _begin(self) -> None:
-        self._lock = Lock()
         self._wires: WeakKeyDictionary[
             asyncio.AbstractEventLoop, tuple[LoopWire, AsyncGenerator[None]]
         ] = WeakKeyDictionary()
@@ -465,12 +463,14 @@ class LoopWires:
         else:
             wire = LoopWire(loop, twin(self._sync_client).connection_pool, owned=True)
         keeper = self._keep(loop, wire)
-        with self._lock:
-            # A connection refers to its loop, which would keep a loop that nobody shut
-            # down in this dictionary for ever.
-            for other in [other for other in self._wires if other.is_closed()]:
-                self._wires.pop(other)[0].abandon()
-            self._wires[loop] = wire, keeper
+        # A connection refers to its loop, which would keep a loop that nobody shut down in
+        # this dictionary for ever.
+        for other in [reference() for reference in self._wires.keyrefs()]:
+            if other is not None and other.is_closed():
+                forgotten = self._wires.pop(other, None)
+                if forgotten is not None:
+                    forgotten[0].abandon()
+        self._wires[loop] = wire, keeper
         await anext(keeper)
         return wire
 
@@ -480,8 +480,7 @@ class LoopWires:
         try:
             yield
         finally:
-            with self._lock:
-                self._wires.pop(loop, None)
+            self._wires.pop(loop, None)
             await wire.aclose()
 
 

@@ -62,24 +62,29 @@ class Places:
     """How many connections there may be, and who waits for one.
 
     A place is free when nothing refers to it. So none is lost, wherever an exception strikes: no
-    code has to give it back, which a signal handler could interrupt.
+    code has to give it back, and there is no lock that a signal handler could leave locked. Each
+    step on a deque is atomic.
     """
 
     def __init__(self, size: int) -> None:
         self.waiting: deque[Lock] = deque()
         self._size = size
-        self._taken: list[ref[Place]] = []
-        self._lock = Lock()
+        self._taken: deque[ref[Place]] = deque()
 
     def take(self) -> Place | None:
-        """A place, if one is free."""
-        with self._lock:
-            self._taken = [taken for taken in self._taken if taken() is not None]
-            if len(self._taken) >= self._size:
-                return None
-            place = Place()
-            self._taken.append(ref(place))
-            return place
+        """A place, if one is free: if few enough that came before are still taken."""
+        place, before = Place(), 0
+        self._taken.append(ref(place))
+        for taken in list(self._taken):
+            other = taken()
+            if other is place:
+                break
+            if other is not None:
+                before += 1
+                continue
+            with suppress(ValueError):
+                self._taken.remove(taken)
+        return place if before < self._size else None
 
     def tell(self) -> None:
         """Let the first who waits look again."""
