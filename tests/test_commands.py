@@ -1,6 +1,7 @@
 """The commands, as an operator runs them on real servers; in a process where that matters."""
 
 import io
+import itertools
 import json
 import os
 import pty
@@ -8,16 +9,20 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import redis
-from django.core.management import ManagementUtility, call_command
+from django.core.management import CommandError, ManagementUtility, call_command
 from django.test import override_settings
 
 from rustauth_django import RateLimitRule, RustAuthStores, secondary_storage
+from rustauth_django.management import base
+from rustauth_django.management.base import StoresCommand
 
 from .servers import BINARIES, Server
 
@@ -69,10 +74,12 @@ def manage(url: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess
 
 
 @pytest.fixture
-def url(one_server: Server) -> str:
+def url(one_server: Server) -> Iterator[str]:
+    """Of an empty server, which a test that fails leaves empty as well."""
     with redis.Redis.from_url(one_server.url) as raw:
         raw.flushdb()
-    return one_server.url
+        yield one_server.url
+        raw.flushdb()
 
 
 @pytest.fixture
@@ -259,7 +266,50 @@ def test_ctrl_c_leaves_a_truthful_count(url: str) -> None:
         left = raw.dbsize()
         assert total - left - removed == 0
         assert left > 0
-        raw.flushdb()
+
+
+def interrupted_total(struck_at: int) -> tuple[str, int, bool]:
+    """What the command said, what was done, and did it come so far as to be struck?"""
+    command, said, done, seen = StoresCommand(stderr=io.StringIO()), "", 0, 0
+
+    def counts() -> Iterator[int]:
+        nonlocal done
+        for step in (3, 4, 5):
+            done += step
+            yield step
+
+    def strike(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename != base.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        seen += 1
+        if seen == struck_at:
+            signal.raise_signal(signal.SIGINT)
+        return strike
+
+    sys.settrace(strike)
+    try:
+        command.total("Removed", counts())
+    except CommandError as error:
+        said = str(error)
+    except KeyboardInterrupt:
+        pass  # before the first step, or after the last
+    finally:
+        sys.settrace(None)
+    return said, done, seen >= struck_at
+
+
+def test_ctrl_c_loses_no_count_at_any_moment() -> None:
+    """Wherever it strikes: at each line and bytecode, the count is of what was done."""
+    told = 0
+    for struck_at in itertools.count(1):
+        said, done, is_struck = interrupted_total(struck_at)
+        if not is_struck:
+            break
+        assert said in ("", f"Interrupted: removed {done} until then.")
+        told += said != ""
+    assert told > 10
 
 
 @pytest.mark.parametrize("match", ["*", "nothing"])
@@ -276,7 +326,6 @@ def test_ctrl_c_ends_a_listing(url: str, match: str) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
         assert (err, process.returncode) == ("", 130)
-        raw.flushdb()
 
 
 @pytest.mark.slow

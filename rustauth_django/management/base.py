@@ -83,9 +83,16 @@ class StoresCommand(BaseCommand):
         Ctrl-C ends the command with the sum so far, which is true.
         """
         total, shown_at, is_shown = 0, time.monotonic(), False
-        try:
-            for count in whole_steps(counts):
+
+        def added() -> Iterator[None]:
+            """Add as part of the step, so that Ctrl-C cannot come between."""
+            nonlocal total
+            for count in counts:
                 total += count
+                yield
+
+        try:
+            for _ in whole_steps(added()):
                 if self.stderr.isatty() and time.monotonic() - shown_at > 0.1:
                     shown_at, is_shown = time.monotonic(), True
                     self.stderr.write(f"\r{verb} {total:,} ...", str, ending="")
