@@ -375,21 +375,9 @@ def test_a_rule_is_known_by_its_name(algorithm: str) -> None:
             RateLimitRule.named(name)
 
 
-@pytest.mark.parametrize(
-    ("reply", "what"),
-    [
-        (None, "an array of 4"),
-        ([], "an array of 4"),
-        ([1, 1, 0], "an array of 4"),
-        ([1, 1, 0, 0, 0], "an array of 4"),
-        ([1, 1, 0, b"x"], "numbers"),
-        ([[1, 1, 0, 0]] * 4, "numbers"),
-        ([2, 1, 0, 0], "a decision"),
-        ([1, -1, 0, 0], "a decision"),
-    ],
-)
-def test_a_strange_reply_is_invalid(unconnected: RustAuthStores, reply: Any, what: str) -> None:
+@pytest.mark.parametrize("reply", [None, 1, b"", b"x" * 24, b"x" * 50, [1, 1, 0, 0], "x" * 25])
+def test_a_strange_reply_is_invalid(unconnected: RustAuthStores, reply: Any) -> None:
     """RL-28: told by name, never guessed at."""
     operation = unconnected.rate_limit_store.consumption([("key", rule_of("gcra"))])
-    with pytest.raises(InvalidReply, match=what):
+    with pytest.raises(InvalidReply, match="a decision on each limit"):
         operation.answer(reply)

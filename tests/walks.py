@@ -8,6 +8,7 @@ import redis
 
 from rustauth_django.limits.algorithms import consume
 from rustauth_django.limits.algorithms.base import State
+from rustauth_django.limits.operations import DECISION
 from rustauth_django.limits.rates import ALGORITHM_NAMES, MAX_LOG, RateLimitRule
 
 T = 1_700_000_000_000
@@ -72,12 +73,12 @@ class Walk:
             self.state, self.now_ms, move.cost, *self.rule.numbers
         )
         arguments = [self.now_ms, move.cost, 10**6, *self.rule.arguments]
-        with self.raw.pipeline(transaction=True) as pipe:
-            pipe.evalsha(self.sha, 1, self.key, *arguments)
+        command = ("EVALSHA", self.sha, 1, self.key, *arguments)
+        reply: bytes = self.raw.execute_command(*command, NEVER_DECODE=True)
+        assert DECISION.unpack(reply) == one.outcome, (self.rule, self.state, move)
+        with self.raw.pipeline(transaction=False) as pipe:
             # The server drops a short-lived bucket by its own clock, not by the walk's.
-            pipe.pttl(self.key).persist(self.key)
-            reply, ttl_ms, _ = pipe.execute()
-        assert reply == [*one.outcome], (self.rule, self.state, move)
+            ttl_ms, _ = pipe.pttl(self.key).persist(self.key).execute()
         if one.outcome.permitted and one.state is not None and move.cost:
             self.state = one.state
             assert ttl_ms >= 10**6 - 1_000

@@ -5,7 +5,7 @@ None, lists, dictionaries, or an exception for an error. Nothing is decoded, wha
 options are. hiredis reads where it is installed, else Python; both read RESP2 and RESP3.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
@@ -15,6 +15,13 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
+
+
+class Packed(tuple[str | bytes | int, ...]):
+    """A command that brings its own ``packed`` form."""
+
+    packed: bytes
+
 
 # By its path: the package is an extra.
 HIREDIS: Any = import_string("hiredis.Reader") if find_spec("hiredis") else None
@@ -71,8 +78,15 @@ class Reader(Protocol):
 
 def pack(command: Command) -> bytes:
     """A command as it goes out. Raises ``UnicodeEncodeError`` for text that UTF-8 cannot hold."""
-    parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
+    if type(command) is Packed:
+        return command.packed
+    return b"*%d\r\n%b" % (len(command), pack_arguments(command))
+
+
+def pack_arguments(arguments: Iterable[str | bytes | int]) -> bytes:
+    """Some arguments of a command, as they go out."""
+    parts = []
+    for argument in arguments:
         if type(argument) is not bytes:
             argument = str(argument).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))

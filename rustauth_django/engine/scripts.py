@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from .protocol import Packed, pack_arguments
+
 # The text of each script that was loaded, by its SHA-1.
 _texts: dict[Any, str] = {}
 
@@ -35,6 +37,25 @@ class Script:
     def call(self, keys: Sequence[bytes], *arguments: str | bytes | int) -> tuple[Any, ...]:
         """The command that runs it on ``keys``, by its hash."""
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+
+class ScriptCall:
+    """A call of a script on so many keys, the same each time but for these: packed once."""
+
+    __slots__ = ("_after", "_before", "_head", "_tail")
+
+    def __init__(self, script: Script, keys: int, *arguments: str | bytes | int) -> None:
+        self._before = ("EVALSHA", script.sha, keys)
+        self._after = arguments
+        count = len(self._before) + keys + len(arguments)
+        self._head = b"*%d\r\n%b" % (count, pack_arguments(self._before))
+        self._tail = pack_arguments(arguments)
+
+    def on(self, *keys: bytes) -> Packed:
+        """The command for these keys."""
+        command = Packed((*self._before, *keys, *self._after))
+        command.packed = b"%b%b%b" % (self._head, pack_arguments(keys), self._tail)
+        return command
 
 
 def with_text(command: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -289,7 +289,8 @@ class Wire:
             line.part()
         else:
             idle.append(line)
-        self._places.tell()
+        if self._places.waiting:
+            self._places.tell()
 
     def _open(self) -> Line | None:
         place = self._places.take()

@@ -1,24 +1,26 @@
 """What happens to rate limit buckets in one step."""
 
 import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from ..engine.memory import Memory
 from ..engine.operations import InvalidReply, Operation, Unlink, array, encode, text
 from ..engine.plans import Plan
 from ..engine.protocol import Command
+from ..engine.scripts import ScriptCall
 from ..exceptions import BackendError
 from .algorithms.base import State
 from .algorithms.consume import TTL_MARGIN_MS, consume, script_for_one, script_for_several
-from .rates import LATEST_MS, RateLimitDecision, RateLimitRule
+from .rates import LATEST_MS, AlgorithmName, RateLimitDecision, RateLimitRule
 
 # What of these algorithms was given back leaves a trace: the window, or the block, stays.
 LEAVE_A_TRACE = ("rustauth", "lockout")
-
-
-Argument: TypeAlias = str | bytes | int
+# As the scripts pack it: permitted, used, retry and reset.
+DECISION = struct.Struct(">BQQQ")
 
 
 class Bucket(NamedTuple):
@@ -45,23 +47,18 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
 
     def command(self) -> Command:
         now = "" if self.now_ms is None else self.now_ms
-        if len(self.buckets) == 1:
-            physical, rule, _ = self.buckets[0]
-            arguments = (now, self.cost, TTL_MARGIN_MS, *rule.arguments)
-            return script_for_one(rule.counted_by).call([encode(physical)], *arguments)
-        script = script_for_several(frozenset([bucket.rule.counted_by for bucket in self.buckets]))
-        several: list[Argument] = [now, self.cost, TTL_MARGIN_MS]
-        for _, rule, _ in self.buckets:
-            several += (rule.counted_by, *rule.arguments)
-        return script.call([encode(bucket.physical) for bucket in self.buckets], *several)
+        rules = tuple([(bucket.rule.counted_by, bucket.rule.arguments) for bucket in self.buckets])
+        keys = [encode(bucket.physical) for bucket in self.buckets]
+        return call_for(rules, now, self.cost).on(*keys)
 
     def answer(self, reply: Any) -> tuple[RateLimitDecision, ...]:
-        values, buckets = array(reply, 4 * len(self.buckets)), self.buckets
+        buckets = self.buckets
+        if type(reply) is not bytes or len(reply) != DECISION.size * len(buckets):
+            raise InvalidReply("a decision on each limit")
         if len(buckets) == 1:
-            return (decide(buckets[0], *values),)
-        return tuple(
-            [decide(bucket, *values[4 * at : 4 * at + 4]) for at, bucket in enumerate(buckets)]
-        )
+            return (decide(buckets[0], *DECISION.unpack(reply)),)
+        found = DECISION.iter_unpack(reply)
+        return tuple([decide(bucket, *one) for bucket, one in zip(buckets, found, strict=True)])
 
     def in_memory(self, memory: Memory) -> tuple[RateLimitDecision, ...]:
         now_ms = memory.clock() if self.now_ms is None else self.now_ms
@@ -143,6 +140,20 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         return tuple(decisions[bucket] for bucket in self.buckets)
 
 
+@lru_cache(maxsize=1024)
+def call_for(
+    rules: tuple[tuple[AlgorithmName, tuple[bytes, bytes]], ...], now: int | str, cost: int
+) -> ScriptCall:
+    """How limits of these rules are decided, whatever their keys are."""
+    start = (now, cost, TTL_MARGIN_MS)
+    if len(rules) == 1:
+        ((algorithm, arguments),) = rules
+        return ScriptCall(script_for_one(algorithm), 1, *start, *arguments)
+    script = script_for_several(frozenset([algorithm for algorithm, _ in rules]))
+    each = [argument for algorithm, arguments in rules for argument in (algorithm, *arguments)]
+    return ScriptCall(script, len(rules), *start, *each)
+
+
 def leaves_a_trace(part: Iterable[Bucket]) -> bool:
     """Is there something among these buckets that cannot be given back exactly?"""
     return any(bucket.rule.counted_by in LEAVE_A_TRACE for bucket in part)
@@ -152,10 +163,6 @@ def decide(
     bucket: Bucket, permitted: int, used: int, retry_ms: int, reset_ms: int
 ) -> RateLimitDecision:
     """The decision's fields (RL-13 to RL-18), where a refusal never says 0 (QUIRK-07)."""
-    if not (type(used) is int and type(retry_ms) is int and type(reset_ms) is int):
-        raise InvalidReply("numbers")
-    if permitted not in (0, 1) or used < 0:
-        raise InvalidReply("a decision")
     _, rule, key = bucket
     limit = rule.capacity
     remaining = limit - used if used < limit else 0

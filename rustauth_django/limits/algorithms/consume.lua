@@ -7,20 +7,22 @@
 -- ARGV[3]  how much longer than it has to a bucket is kept, in ms
 -- ARGV[..] for each limit: its algorithm, its rule's field ("" for RustAuth's two) and its
 --          rule's numbers, packed
--- Reply    for each limit, one after the other: permitted 0 or 1, used, retry ms, reset ms
+-- Reply    the decision on each limit, packed, one after the other: permitted 0 or 1, used,
+--          retry ms, reset ms
 
 -- With room for two limits: a table that grows costs more than one that is made in its size.
-local permit, reply = true, {0, 0, 0, 0, 0, 0, 0, 0}
-local states, keeps = {false, false}, {false, false}
+local permit, reply, states, keeps = true, '', {false, false}, {false, false}
 for i = 1, #KEYS do
-  local at, n = 3 * i + 1, 4 * i
+  local at = 3 * i + 1
   local state, failure = read(KEYS[i], ARGV[at + 1], i)
   if failure then
     return failure
   end
-  reply[n - 3], reply[n - 2], reply[n - 1], reply[n], states[i], keeps[i] =
+  local permitted, used, retry, reset
+  permitted, used, retry, reset, states[i], keeps[i] =
     steps[ARGV[at]](state, now, cost, ARGV[at + 2])
-  permit = permit and reply[n - 3] == 1
+  reply = reply .. struct.pack(REPLY, permitted, used, retry, reset)
+  permit = permit and permitted == 1
 end
 if cost == 0 then
   return reply

@@ -6,7 +6,7 @@
 -- ARGV[3]  how much longer than it has to a bucket is kept, in ms
 -- ARGV[4]  the rule's field, "" for RustAuth's two
 -- ARGV[5]  the rule's numbers, packed
--- Reply    {permitted 0 or 1, used, retry ms, reset ms}
+-- Reply    the decision, packed: permitted 0 or 1, used, retry ms, reset ms
 
 local key, field = KEYS[1], ARGV[4]
 local state, failure = read(key, field, 1)
@@ -20,4 +20,4 @@ if keep_ms and cost ~= 0 then
   end
   prolong(key, keep_ms + margin, permitted == 1 and cost > 0)
 end
-return {permitted, used, retry, reset}
+return struct.pack(REPLY, permitted, used, retry, reset)
