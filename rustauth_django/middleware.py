@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponseBase
 
 from .connections import get_guard
-from .limits.guard import finish
+from .limits.guard import after, is_to_be_rendered
 
 
 class RateLimitMiddleware:
@@ -35,12 +35,15 @@ class RateLimitMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self.__acall__(request)
-        response = self.get_response(request)
-        return get_guard().run(finish(request, response))
+        response = after(request, self.get_response(request))
+        return response.render() if is_to_be_rendered(response) else response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        response = await self.get_response(request)
-        return await get_guard().arun(finish(request, response))
+        response = after(request, await self.get_response(request))
+        if is_to_be_rendered(response):
+            # As Django does: a template may ask the database.
+            return await sync_to_async(response.render, thread_sensitive=True)()
+        return response
 
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any

@@ -3,8 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
@@ -34,8 +33,7 @@ REFUSED_ATTRIBUTE = "_rate_limit_refused"
 Observer = Callable[[str, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What to count for a request, and under which name it is told."""
 
     name: str
@@ -50,7 +48,8 @@ class Ask:
     def of(cls, limit: Limit, address: str) -> "Ask":
         """A limit of the middleware's, for an address."""
         bucket = f"{address}|{limit.bucket}"
-        return cls(limit.name, tuple((bucket, r) for r in limit.rules), on_error=limit.on_error)
+        limits = tuple([(bucket, rule) for rule in limit.rules])
+        return cls(limit.name, limits, on_error=limit.on_error)
 
 
 class Guard:
@@ -241,12 +240,9 @@ def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def finish(request: HttpRequest, response: HttpResponseBase) -> Plan[Action, HttpResponseBase]:
-    """``after``, once templates are rendered: one that comes now is still to be."""
-    response = after(request, response)
-    if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
-        yield Call(response.render)
-    return response
+def is_to_be_rendered(response: HttpResponseBase) -> TypeGuard[SimpleTemplateResponse]:
+    """Did the response come after Django rendered those that views return?"""
+    return isinstance(response, SimpleTemplateResponse) and not response.is_rendered
 
 
 def word_for(verdict: Verdict, *, shadow: bool) -> str:

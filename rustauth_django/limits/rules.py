@@ -11,9 +11,10 @@ name in the bucket, so that no two rules share a counter.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from django.conf import settings
 from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.http import HttpRequest
 from django.urls import ResolverMatch, get_urlconf
@@ -28,6 +29,10 @@ from .rates import OnError, RateLimitRule, to_rules
 RuleFunction: TypeAlias = Callable[[HttpRequest, RateLimitRule], Any]
 
 SelectorKind: TypeAlias = Literal["path", "view_name", "route"]
+
+# So many paths are remembered with their limits, if they are no longer than this.
+MAX_KNOWN = 4096
+MAX_KNOWN_PATH = 256
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -192,13 +197,37 @@ class RuleSet:
     default: RateLimitRule
     entries: tuple[RuleEntry, ...]
     base_path: str
+    #: What was found for a request, by all that rules look at.
+    _known: dict[tuple[str | None, ...], Limit | None] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def resolve(self, request: HttpRequest) -> Plan[Call, Limit | None]:
         """The limit for a request that has been resolved to a view; None for none."""
+        match = request.resolver_match
+        assert match is not None
+        looked_at = request.path_info, match.route, match.view_name, request.method
+        if looked_at in self._known and not hasattr(request, "urlconf"):
+            return self._known[looked_at]
         target = Target.of(request, self.base_path)
         limit = yield from self._first(target, request, self.entries)
         # Below the base path a rule without an algorithm is on RustAuth's wire, and nowhere else.
-        return limit.as_written() if limit and not target.is_auth_path else limit
+        if limit and not target.is_auth_path:
+            limit = limit.as_written()
+        if self._may_keep(request):
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[looked_at] = limit
+        return limit
+
+    def _may_keep(self, request: HttpRequest) -> bool:
+        """Is this the limit of all requests to this path, whatever else they say?"""
+        return not (
+            len(request.path_info) > MAX_KNOWN_PATH
+            or hasattr(request, "urlconf")
+            or any(callable(entry.rule) for entry in self.entries)
+            or is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]
+        )
 
     def _first(
         self, target: Target, request: HttpRequest, entries: tuple[RuleEntry, ...]
