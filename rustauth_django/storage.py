@@ -137,11 +137,11 @@ class SecondaryStorage:
         meanwhile may be, and a server that resizes its table may repeat one.
         """
         walk = pages(self.backend, self.first_pages())
-        return (self.keyspace.logical(key) for page in walk for key in page)
+        return (key for page in walk for key in self.keyspace.logical_page(page))
 
     def aiter_keys(self) -> AsyncIterator[str]:
         walk = apages(self.backend, self.first_pages())
-        return (self.keyspace.logical(key) async for page in walk for key in page)
+        return (key async for page in walk for key in self.keyspace.logical_page(page))
 
     def clear(self) -> int:
         """Remove every key of this prefix, and no rate limit; how many there were (ST-28 to ST-31).

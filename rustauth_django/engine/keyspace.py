@@ -52,6 +52,11 @@ class Keyspace:
         """The name under which callers know a physical key."""
         return physical.removeprefix(self.root)
 
+    def logical_page(self, page: Iterable[str]) -> list[str]:
+        """The same for a page of them."""
+        root = self.root
+        return [physical.removeprefix(root) for physical in page]
+
     def first_page(self) -> Scan:
         """Where a walk over all keys starts. Validates before any I/O (ST-32, ST-33)."""
         root = self.root

@@ -270,7 +270,13 @@ class Scan(Operation[Page]):
 
     def answer(self, reply: Any) -> Page:
         cursor, keys = array(reply, 2)
-        return Page(int(cursor), [text(key, "surrogateescape") for key in array(keys)])
+        # Pages are long and many: no call of a function for each key.
+        try:
+            return Page(
+                int(cursor), [key.decode("utf-8", "surrogateescape") for key in array(keys)]
+            )
+        except AttributeError:
+            raise InvalidReply("an array of strings") from None
 
     def in_memory(self, memory: Memory) -> Page:
         return Page(0, memory.keys(self.prefix))

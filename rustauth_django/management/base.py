@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from argparse import ArgumentTypeError
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from django.contrib.auth import get_user_model
@@ -64,10 +64,14 @@ class StoresCommand(BaseCommand):
         shown = ("-" if cell is None else printable(str(cell), encoding) for cell in cells)
         self.stdout.write("\t".join(shown))
 
-    def show_lines(self, lines: Iterable[str]) -> None:
+    def show_lines(self, lines: Sequence[str]) -> None:
         """The same for many lines of one cell, written at once."""
-        encoding = getattr(self.stdout, "encoding", None)
-        self.stdout.write("\n".join([printable(line, encoding) for line in lines]))
+        text = "\n".join(lines)
+        is_plain = text.isascii() and text.replace("\n", "").isprintable()
+        if not is_plain or text.count("\n") != len(lines) - 1:
+            encoding = getattr(self.stdout, "encoding", None)
+            text = "\n".join([printable(line, encoding) for line in lines])
+        self.stdout.write(text)
 
     def write_json(self, items: Iterable[dict[str, Any]]) -> None:
         """One array, written as it is found: however many items there are."""

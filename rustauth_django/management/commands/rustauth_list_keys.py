@@ -49,10 +49,11 @@ class Command(StoresCommand):
     def pages(self, match: str | None, limit: int | None) -> Iterator[list[str]]:
         """The keys that are meant, as many at a time as the server finds."""
         storage, left = self.stores.secondary_storage, sys.maxsize if limit is None else limit
-        logical = storage.keyspace.logical
+        logical = storage.keyspace.logical_page
         for page in whole_steps(pages(storage.backend, storage.first_pages())):
-            keys = map(logical, page)
-            meant = [key for key in keys if match is None or fnmatchcase(key, match)][:left]
+            keys = logical(page)
+            meant = keys if match is None else [key for key in keys if fnmatchcase(key, match)]
+            meant = meant[:left]
             yield meant
             left -= len(meant)
             if left <= 0:
