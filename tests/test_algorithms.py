@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import redis
@@ -14,6 +14,7 @@ from rustauth_django import InvalidConfig, RateLimitRule, RustAuthStores
 from rustauth_django.engine.backends import MemoryBackend
 from rustauth_django.engine.operations import InvalidReply
 from rustauth_django.limits.algorithms import consume
+from rustauth_django.limits.operations import Attempt, Ending, Settle
 from rustauth_django.limits.rates import ALGORITHM_NAMES, MAX_LOG, MAX_PRODUCT
 from rustauth_django.limits.store import RateLimitStore
 
@@ -41,7 +42,7 @@ def test_lua_and_python_agree_on_the_largest_rules(
 ) -> None:
     """Where doubles are about to lose whole numbers."""
     rng = random.Random(algorithm)
-    most = 900 if algorithm == "sliding-log" else 2**31
+    most = 900 if algorithm in ("sliding-log", "lockout") else 2**31
     options: dict[str, Any] = {"escalate": (1, 2**40)} if algorithm == "lockout" else {}
     rule = RateLimitRule(MAX_PRODUCT // most / 1000, most, algorithm, **options)  # type: ignore[arg-type]
     walk = walks.Walk(raw, prefix, rule)
@@ -258,7 +259,9 @@ def test_sliding_log_is_a_list_of_times(seed: int) -> None:
     plain, state, now = PlainLog(rule), b"", T
     for _, move in zip(range(200), walks.moves(rule, rng), strict=False):
         now = max(0, now + move.gap_ms)
-        outcome, new_state, _ = consume.STEPS[rule.counted_by](state, now, move.cost, *rule.numbers)
+        outcome, new_state, *_ = consume.STEPS[rule.counted_by](
+            state, now, move.cost, *rule.numbers
+        )
         assert outcome == plain.step(now, move.cost), (rule, plain.times, move)
         state = state if new_state is None else new_state
 
@@ -302,6 +305,35 @@ def test_lockout_blocks_for_longer_each_time(limits: Face) -> None:
     assert limits.peek("key", rule, now).retry_after == 30
 
 
+def test_an_undone_attempt_takes_its_block_and_its_step_along(limits: Face) -> None:
+    """Whichever of those that began it; one that is over stays a step of escalation."""
+    rule = rule_of("lockout")
+    settle = Face(limits.target.backend, limits.runner)
+    limits.consume("key", rule, T, cost=3)
+    now = T + 30 * SECOND
+    for gone in range(3):
+        attempts = [limits.consume("key", rule, now + index).counted_at_ms for index in range(3)]
+        assert limits.peek("key", rule, now + 3).retry_after == 60
+        (bucket,) = limits.target.attempt([("key", rule)]).buckets
+        attempt = Attempt(bucket, attempts[gone], "undo")
+        assert settle.run(Settle((attempt,))) == 1
+        assert settle.run(Settle((attempt,))) == 0, "once"
+        assert limits.peek("key", rule, now + 3).remaining == 1
+        limits.refund("key", rule, 2, now + 4)
+        now += 10
+
+
+def test_a_settled_attempt_makes_no_bucket(limits: Face) -> None:
+    """That has ended meanwhile, or was reset."""
+    settle = Face(limits.target.backend, limits.runner)
+    for name in ALGORITHM_NAMES:
+        (bucket,) = limits.target.attempt([(name, rule_of(name))], [name]).buckets
+        for ending in get_args(Ending):
+            settle.run(Settle((Attempt(bucket, T, ending),)))
+        assert limits.peek(name, rule_of(name), T).remaining == 3
+        assert not limits.reset(name)
+
+
 def test_a_refused_flood_takes_no_memory(raw: redis.Redis, server_stores: Any) -> None:
     """Whatever the algorithm, a bucket is as large after a thousand refusals as before."""
     store = server_stores.rate_limit_store
@@ -325,6 +357,10 @@ def test_a_refused_flood_takes_no_memory(raw: redis.Redis, server_stores: Any) -
         (lambda: RateLimitRule(1, 1, "gcra", burst=0), "burst must be greater than zero"),
         (lambda: RateLimitRule(1, 1, "lockout"), "escalate is for lockout, which needs it"),
         (lambda: RateLimitRule(1, 1, "gcra", escalate=(1,)), "escalate is for lockout"),
+        (
+            lambda: RateLimitRule(1, 1001, "lockout", escalate=(1,)),
+            "max must be at most 1000 for lockout",
+        ),
         (lambda: RateLimitRule(1, 1, "lockout", escalate=(0,)), "escalate must be 1 to 16"),
         (lambda: RateLimitRule(1, 1, "lockout", escalate=(1,) * 17), "escalate must be 1 to 16"),
         (lambda: RateLimitRule(1, 1_001, "sliding-log"), "max must be at most 1000"),
@@ -373,6 +409,63 @@ def test_a_rule_is_known_by_its_name(algorithm: str) -> None:
     ):
         with pytest.raises((ValueError, InvalidConfig)):  # int()'s own, among them
             RateLimitRule.named(name)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_attempts_are_settled_alike(
+    server_stores: RustAuthStores, prefix: str, algorithm: str
+) -> None:
+    """On a server and in memory: whatever is undone, kept and forgiven, and in what order."""
+    now = T
+    memory = RateLimitStore(MemoryBackend(clock=lambda: T))
+    for seed in range(10):
+        rng = random.Random(seed)
+        rule = replace(walks.rule_of(algorithm, rng), window=rng.choice([5, 3600]))
+        limit, noted = [(str(seed), rule)], rng.choice([[], [str(seed)]])
+        stores = (memory, server_stores.rate_limit_store)
+        under_way: list[int] = []
+        for _ in range(60):
+            now += rng.choice([0, 0, 1, 700, 5_000])
+            if rng.random() < 0.6 or not under_way:
+                here, there = (
+                    store.backend.run(store.attempt(limit, noted, now))[0] for store in stores
+                )
+                assert (here, here.counted_at_ms) == (there, there.counted_at_ms)
+                under_way += [here.counted_at_ms] * here.permitted
+                continue
+            at = under_way.pop(rng.randrange(len(under_way)))
+            ending: Ending = rng.choice(["undo", "undo", "keep", "forgive"])
+            changed = [
+                store.backend.run(Settle((Attempt(bucket, at, ending),)))
+                for store in stores
+                for bucket in store.attempt(limit, noted).buckets
+            ]
+            assert changed[0] == changed[1], (seed, rule, ending)
+            here, there = (store.peek(str(seed), rule, now) for store in stores)
+            assert here == there, (seed, rule, ending)
+
+
+@pytest.mark.parametrize("algorithm", ["sliding-log", "lockout"])
+def test_what_was_undone_has_never_been(limits: Face, algorithm: Any) -> None:
+    """Whenever it is undone, as long as it counts: the others are decided as without it."""
+    escalate = (30, 60) if algorithm == "lockout" else ()
+    rule = RateLimitRule(60, 3, algorithm, escalate=escalate)
+    store = limits.target
+    for seed in range(30):
+        rng, with_it, without_it = random.Random(seed), f"with-{seed}", f"without-{seed}"
+        times = sorted(rng.sample(range(0, 40_000, 1_000), 3))
+        gone = rng.randrange(3)
+        for index, time in enumerate(times):
+            decision = limits.consume(with_it, rule, T + time)
+            if index == gone:
+                at = decision.counted_at_ms
+            else:
+                limits.consume(without_it, rule, T + time)
+        (bucket,) = store.attempt([(with_it, rule)]).buckets
+        assert Face(store.backend, limits.runner).run(Settle((Attempt(bucket, at, "undo"),))) == 1
+        for later in range(41_000, 300_000, 7_000):
+            one = limits.consume(with_it, rule, T + later)
+            assert one == limits.consume(without_it, rule, T + later), (seed, later)
 
 
 @pytest.mark.parametrize("reply", [None, 1, b"", b"x" * 24, b"x" * 50, [1, 1, 0, 0], "x" * 25])

@@ -269,6 +269,15 @@ def test_limits_survives_whatever_is_there(site: Site, prefix: str, raw: redis.R
     assert "\udcff|x" in keys
 
 
+def test_attempts_that_are_under_way_are_no_rule(site: Site) -> None:
+    """Their rule stands in the list, once."""
+    site.configure(ENABLED=True)
+    store = get_stores().rate_limit_store
+    get_stores().backend.run(store.attempt([("account:x|login", LOCKOUT)], ["account:x|login"]))
+    lines = run("rustauth_limits")
+    assert [line.split("\t")[:2] for line in lines] == [["account:x|login", "1/2"]]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -10,7 +10,7 @@ from rustauth_django import RateLimitRule, RustAuthStores
 from rustauth_django.connections import get_stores
 from rustauth_django.engine.backends import Backend, MemoryBackend
 from rustauth_django.engine.operations import Operation
-from rustauth_django.limits.operations import Consume
+from rustauth_django.limits.operations import Attempt, Consume, Settle
 from rustauth_django.limits.refusals import MAX_REFUSALS, LocalRefusals
 from rustauth_django.limits.store import RateLimitStore
 
@@ -95,12 +95,18 @@ def test_nobody_is_refused_whom_the_server_would_permit(front: Front) -> None:
     assert front.limits.consume("key", rule, cost=1).permitted, "a smaller one may fit"
 
 
-@pytest.mark.parametrize("how", ["reset", "refund", "clear"])
+@pytest.mark.parametrize("how", ["reset", "refund", "clear", "settle"])
 def test_what_is_given_back_here_holds_at_once(front: Front, how: str) -> None:
     """In this process."""
     exhaust(front)
-    arguments = {"reset": ("key",), "refund": ("key", RULE, 1), "clear": ()}[how]
-    getattr(front.limits, how)(*arguments)
+    arguments = {"reset": ("key",), "refund": ("key", RULE, 1), "clear": ()}
+    if how == "settle":
+        (bucket,) = RateLimitStore(front.backend).attempt([("key", RULE)]).buckets
+        Face(front.backend, front.limits.runner).run(
+            Settle((Attempt(bucket, front.clock.now_ms, "undo"),))
+        )
+    else:
+        getattr(front.limits, how)(*arguments[how])
     assert front.limits.consume("key", RULE).permitted
 
 

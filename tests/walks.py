@@ -17,7 +17,6 @@ SIZES = {
     "fixed-window": (6, 7),
     "sliding-window": (6, 7, 7),
     "gcra": (7, 6),
-    "lockout": (7, 6, 7, 7),
 }
 
 
@@ -75,7 +74,8 @@ class Walk:
         arguments = [self.now_ms, move.cost, 10**6, *self.rule.arguments]
         command = ("EVALSHA", self.sha, 1, self.key, *arguments)
         reply: bytes = self.raw.execute_command(*command, NEVER_DECODE=True)
-        assert DECISION.unpack(reply) == one.outcome, (self.rule, self.state, move)
+        told = (*one.outcome, one.counted_at_ms)
+        assert DECISION.unpack(reply) == told, (self.rule, self.state, move)
         with self.raw.pipeline(transaction=False) as pipe:
             # The server drops a short-lived bucket by its own clock, not by the walk's.
             ttl_ms, _ = pipe.pttl(self.key).persist(self.key).execute()
@@ -92,9 +92,10 @@ class Walk:
         packed: bytes | None = self.raw.execute_command(*command, NEVER_DECODE=True)
         if packed is None or self.rule.algorithm == "sliding-log":
             return packed or ()
-        assert packed[0] == 1
+        sizes = SIZES.get(self.rule.algorithm, (2, 7, 7, *[6] * ((len(packed) - 17) // 6)))
+        assert packed[0] == (1 if self.rule.algorithm in SIZES else 2)
         numbers, at = [], 1
-        for size in SIZES[self.rule.algorithm]:
+        for size in sizes:
             numbers.append(int.from_bytes(packed[at : at + size], "big"))
             at += size
         assert at == len(packed)

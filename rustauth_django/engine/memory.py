@@ -67,6 +67,24 @@ class Memory:
     def find_bucket(self, key: str) -> Counters | None:
         return self._live(self._buckets, key)
 
+    def state(self, key: str, slot: str) -> Any:
+        """What is kept in a slot of a bucket; () if there is nothing."""
+        found = self.find_bucket(key)
+        return found.content.get(slot, ()) if found else ()
+
+    def change_state(self, key: str, slot: str, state: Any) -> None:
+        """Change what is kept in a slot of a bucket that is there; () empties it."""
+        found = self.find_bucket(key)
+        if found is None:
+            return
+        content = {name: kept for name, kept in found.content.items() if name != slot}
+        if state != ():
+            content[slot] = state
+        if content:
+            self._buckets[key] = Counters(content, found.expires_at)
+        else:
+            del self._buckets[key]
+
     def set_state(self, key: str, slot: str, state: Any, keep_ms: int) -> None:
         """Keep a rule's state for ``keep_ms``; no rule shortens the life of its bucket."""
         found = self._live(self._buckets, key)

@@ -5,30 +5,51 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..engine.memory import Memory
-from ..engine.operations import InvalidReply, Operation, Unlink, array, encode, text
+from ..engine.operations import InvalidReply, Operation, Unlink, array, encode, integer, text
 from ..engine.plans import Plan
 from ..engine.protocol import Command
 from ..engine.scripts import ScriptCall
 from ..exceptions import BackendError
 from .algorithms.base import State
-from .algorithms.consume import TTL_MARGIN_MS, consume, script_for_one, script_for_several
+from .algorithms.consume import (
+    TTL_MARGIN_MS,
+    UNDO,
+    consume,
+    replay,
+    script_for_one,
+    script_for_settling,
+    script_for_several,
+)
 from .rates import LATEST_MS, AlgorithmName, RateLimitDecision, RateLimitRule
 
-# What of these algorithms was given back leaves a trace: the window, or the block, stays.
-LEAVE_A_TRACE = ("rustauth", "lockout")
-# As the scripts pack it: permitted, used, retry and reset.
-DECISION = struct.Struct(">BQQQ")
+# What of this algorithm is undone leaves a trace: the window that it restarted stays.
+LEAVES_A_TRACE = "rustauth"
+# As the scripts pack it: permitted, used, retry, reset, and when it was counted.
+DECISION = struct.Struct(">BQQQQ")
+# What the name of a field ends with that holds the attempts at a rule that are under way.
+UNDER_WAY = ":under-way"
+# How an attempt ends; settle.lua says what each word means.
+Ending: TypeAlias = Literal["undo", "keep", "forgive"]
 
 
 class Bucket(NamedTuple):
-    """A limit on a subject: the physical key it is kept under, its rule, and the logical key."""
+    """A limit on a subject: the physical key it is kept under, its rule, and the logical key.
+
+    With ``notes_attempts`` it also knows which requests are still under way, to be settled.
+    """
 
     physical: str
     rule: RateLimitRule
     key: str
+    notes_attempts: bool = False
+
+    @property
+    def waiting(self) -> str:
+        """The field of attempts that are under way; "" if none are noted."""
+        return f"{self.rule.slot}{UNDER_WAY}" if self.notes_attempts else ""
 
 
 # Not frozen: one is made for each request, and a frozen one takes three times as long.
@@ -47,7 +68,12 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
 
     def command(self) -> Command:
         now = "" if self.now_ms is None else self.now_ms
-        rules = tuple([(bucket.rule.counted_by, bucket.rule.arguments) for bucket in self.buckets])
+        rules = tuple(
+            [
+                (bucket.rule.counted_by, *bucket.rule.arguments, bucket.notes_attempts)
+                for bucket in self.buckets
+            ]
+        )
         keys = [encode(bucket.physical) for bucket in self.buckets]
         return call_for(rules, now, self.cost).on(*keys)
 
@@ -63,20 +89,22 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
     def in_memory(self, memory: Memory) -> tuple[RateLimitDecision, ...]:
         now_ms = memory.clock() if self.now_ms is None else self.now_ms
         limits = []
-        for physical, rule, _ in self.buckets:
-            found = memory.find_bucket(physical)
-            state = found.content.get(rule.slot, ()) if found else ()
+        for physical, rule, *_ in self.buckets:
+            state = memory.state(physical, rule.slot)
             limits.append((rule.counted_by, rule.numbers, state))
-        outcomes, steps = consume(limits, now_ms, self.cost)
-        for (physical, rule, _), step in zip(self.buckets, steps, strict=bool(steps)):
-            if step.state is not None:
+        steps, is_kept = consume(limits, now_ms, self.cost)
+        for bucket, step in zip(self.buckets, steps, strict=True):
+            physical, rule, *_ = bucket
+            if is_kept and step.state is not None:
                 # A refund does not make a bucket live longer.
                 keep_ms = step.keep_ms + TTL_MARGIN_MS if self.cost > 0 else 0
                 memory.set_state(physical, rule.slot, step.state, keep_ms)
+                if bucket.notes_attempts and self.cost > 0:
+                    note(memory, bucket, step.counted_at_ms, self.cost)
         return tuple(
             [
-                decide(bucket, *outcome)
-                for outcome, bucket in zip(outcomes, self.buckets, strict=True)
+                decide(bucket, *step.outcome, step.counted_at_ms)
+                for bucket, step in zip(self.buckets, steps, strict=True)
             ]
         )
 
@@ -98,10 +126,9 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         """All or nothing over several keys, each of which is one step on its own server.
 
         The keys are consumed one after the other. When one refuses or fails, what the ones
-        before it took is given back: until then, others may be refused because of it. It is
-        given back exactly, but for a ``rustauth`` window or a ``lockout`` that it began anew:
-        that stays begun, which is why they come last. What a call took that is cancelled
-        half-way stays taken.
+        before it took is undone: until then, others may be refused because of it. Only a
+        ``rustauth`` window that it restarted stays so, which is why these come last. What a call
+        took that is cancelled half-way stays taken.
         """
         parts: dict[str, list[Bucket]] = {}
         for bucket in self.buckets:
@@ -129,8 +156,10 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         else:
             taken.clear()  # for good
         for part in taken:
+            attempts = [Attempt(one, decisions[one].counted_at_ms, "undo") for one in part]
             try:
-                yield from ask(part, -self.cost)
+                yield Settle(tuple(attempts), self.cost)
+                yield from ask(part, 0)
             except BackendError as error:
                 failures.append(error)
         if failures:
@@ -140,35 +169,122 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         return tuple(decisions[bucket] for bucket in self.buckets)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request that was counted in ``bucket`` at that time, and how it ends."""
+
+    bucket: Bucket
+    counted_at_ms: int
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settle(Operation[int]):
+    """End ``attempts`` of one cost. How many changed anything?
+
+    What is undone leaves its bucket as if it had never come, the block that it began and its step
+    of escalation included. A bucket is never made, and none lives longer.
+    """
+
+    label = "rate limit settle"
+    attempts: tuple[Attempt, ...]
+    cost: int = 1
+
+    def command(self) -> Command | None:
+        if not self.attempts:
+            return None
+        algorithms = frozenset([one.bucket.rule.counted_by for one in self.attempts])
+        arguments: list[str | bytes | int] = ["", self.cost, 0]
+        for one in self.attempts:
+            rule, waiting = one.bucket.rule, one.bucket.waiting
+            slot, numbers = rule.arguments
+            arguments += (rule.counted_by, slot, waiting, numbers, one.counted_at_ms, one.ending)
+        keys = [encode(one.bucket.physical) for one in self.attempts]
+        return script_for_settling(algorithms).call(keys, *arguments)
+
+    def answer(self, reply: Any) -> int:
+        return 0 if reply is None else integer(reply)
+
+    def in_memory(self, memory: Memory) -> int:
+        return sum([self._settle(memory, one) for one in self.attempts])
+
+    def _settle(self, memory: Memory, attempt: Attempt) -> bool:
+        bucket, at = attempt.bucket, attempt.counted_at_ms
+        physical, rule, *_ = bucket
+        state = memory.state(physical, rule.slot)
+        before = memory.state(physical, bucket.waiting) if bucket.waiting else ()
+        others = without(before, at, self.cost)
+        changed: State | None = None
+        if attempt.ending == "undo" and state:
+            changed = UNDO[rule.counted_by](state, at, self.cost, *rule.numbers)
+        elif attempt.ending == "forgive":
+            changed = replay(rule.counted_by, rule.numbers, others)
+        if changed is not None:
+            memory.change_state(physical, rule.slot, changed)
+        if others != before:
+            memory.change_state(physical, bucket.waiting, others)
+        return changed is not None or others != before
+
+    def across_slots(self) -> "Plan[Operation[Any], int] | None":
+        is_one = len({one.bucket.physical for one in self.attempts}) <= 1
+        return None if is_one else self._by_key()
+
+    def _by_key(self) -> "Plan[Operation[Any], int]":
+        changed = 0
+        for attempt in self.attempts:
+            changed += yield replace(self, attempts=(attempt,))
+        return changed
+
+
+def note(memory: Memory, bucket: Bucket, at: int, cost: int) -> None:
+    """Note an attempt; those that are older than a window do not count any more."""
+    times = memory.state(bucket.physical, bucket.waiting)
+    recent = [time for time in times if time > at - bucket.rule.window_ms]
+    memory.set_state(bucket.physical, bucket.waiting, (*recent, *[at] * cost), 0)
+
+
+def without(times: tuple[int, ...], at: int, cost: int) -> tuple[int, ...]:
+    """``times`` without so many of ``at``."""
+    left = list(times)
+    for _ in range(min(cost, left.count(at))):
+        left.remove(at)
+    return tuple(left)
+
+
 @lru_cache(maxsize=1024)
 def call_for(
-    rules: tuple[tuple[AlgorithmName, tuple[bytes, bytes]], ...], now: int | str, cost: int
+    rules: tuple[tuple[AlgorithmName, bytes, bytes, bool], ...], now: int | str, cost: int
 ) -> ScriptCall:
     """How limits of these rules are decided, whatever their keys are."""
     start = (now, cost, TTL_MARGIN_MS)
-    if len(rules) == 1:
-        ((algorithm, arguments),) = rules
-        return ScriptCall(script_for_one(algorithm), 1, *start, *arguments)
-    script = script_for_several(frozenset([algorithm for algorithm, _ in rules]))
-    each = [argument for algorithm, arguments in rules for argument in (algorithm, *arguments)]
+    if len(rules) == 1 and not rules[0][3]:
+        ((algorithm, slot, numbers, _),) = rules
+        return ScriptCall(script_for_one(algorithm), 1, *start, slot, numbers)
+    script = script_for_several(frozenset([algorithm for algorithm, *_ in rules]))
+    each: list[str | bytes] = []
+    for algorithm, slot, numbers, notes_attempts in rules:
+        waiting = slot + UNDER_WAY.encode() if notes_attempts else b""
+        each += (algorithm, slot, waiting, numbers)
     return ScriptCall(script, len(rules), *start, *each)
 
 
 def leaves_a_trace(part: Iterable[Bucket]) -> bool:
-    """Is there something among these buckets that cannot be given back exactly?"""
-    return any(bucket.rule.counted_by in LEAVE_A_TRACE for bucket in part)
+    """Is there something among these buckets that cannot be undone exactly?"""
+    return any(bucket.rule.counted_by == LEAVES_A_TRACE for bucket in part)
 
 
 def decide(
-    bucket: Bucket, permitted: int, used: int, retry_ms: int, reset_ms: int
+    bucket: Bucket, permitted: int, used: int, retry_ms: int, reset_ms: int, counted_at_ms: int
 ) -> RateLimitDecision:
     """The decision's fields (RL-13 to RL-18), where a refusal never says 0 (QUIRK-07)."""
-    _, rule, key = bucket
+    _, rule, key, _ = bucket
     limit = rule.capacity
     remaining = limit - used if used < limit else 0
     reset_after = -(-min(reset_ms, LATEST_MS) // 1000)
     if permitted:
-        return RateLimitDecision(True, 0, limit, remaining, reset_after, rule, key)
+        return RateLimitDecision(
+            True, 0, limit, remaining, reset_after, rule, key, counted_at_ms=counted_at_ms
+        )
     retry_ms = max(1, min(retry_ms, LATEST_MS))
     retry_after = -(-retry_ms // 1000)
     reset_after = max(retry_after, reset_after)

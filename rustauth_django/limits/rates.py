@@ -185,8 +185,8 @@ class RateLimitRule:
             and all(0 < seconds <= MAX_PRODUCT // 1000 for seconds in self.escalate)
         ):
             raise InvalidConfig(f"rate limit escalate must be 1 to {MAX_ESCALATION} seconds > 0")
-        if self.counted_by == "sliding-log" and self.max > MAX_LOG:
-            raise InvalidConfig(f"rate limit max must be at most {MAX_LOG} for sliding-log")
+        if self.counted_by in ("sliding-log", "lockout") and self.max > MAX_LOG:
+            raise InvalidConfig(f"rate limit max must be at most {MAX_LOG} for {self.counted_by}")
         product = max(self.max, self.capacity) * self.window_ms
         if self.counted_by != "rustauth" and product > MAX_PRODUCT:
             raise InvalidConfig(f"rate limit max times window is too large for {self.counted_by}")
@@ -214,6 +214,8 @@ class RateLimitDecision:
     retry_after_ms: int = field(default=0, repr=False, compare=False)
     #: Was the server spared?
     is_local: bool = field(default=False, repr=False, compare=False)
+    #: When it was counted, in epoch milliseconds: what ``Settle`` finds it by.
+    counted_at_ms: int = field(default=0, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

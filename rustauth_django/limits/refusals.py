@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from ..engine.backends import Backend
 from ..engine.durations import ceil_seconds
 from ..engine.operations import Operation, Unlink
-from .operations import Bucket, Consume
+from .operations import Bucket, Consume, Settle
 from .rates import RateLimitDecision
 
 T = TypeVar("T")
@@ -106,6 +106,8 @@ class LocalRefusals(Backend):
             self._forget(operation.keys)
         elif isinstance(operation, Consume) and operation.cost < 0:
             self._forget(bucket.physical for bucket in operation.buckets)
+        elif isinstance(operation, Settle):
+            self._forget(attempt.bucket.physical for attempt in operation.attempts)
 
     def _note(self, operation: Any, decisions: Decisions, asked: Asked) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from ..exceptions import BackendError
 from .algorithms.consume import TTL_MARGIN_MS
 from .clients import parse_address
 from .keys import LOGIN
-from .operations import ReadFields
+from .operations import UNDER_WAY, ReadFields
 from .options import GuardOptions
 from .paths import matches
 from .rates import RateLimitRule
@@ -90,7 +90,8 @@ def _stand(
     if not found.fields:
         return [Standing(key)]
     is_rustauths = keyspace is store.keyspaces[0]
-    rules = [rule_of(key)] if is_rustauths else [rule_named(field) for field in found.fields]
+    slots = [field for field in found.fields if not field.endswith(UNDER_WAY)]
+    rules = [rule_of(key)] if is_rustauths else [rule_named(slot) for slot in slots]
     known = [rule for rule in rules if rule]
     decisions = backend.run(store.inspection((key, rule) for rule in known)) if known else ()
     stands = [

@@ -1,6 +1,6 @@
 """Rate limits: one atomic decision per request, whatever the number of limits."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..engine.backends import Backend
 from ..engine.keyspace import (
@@ -130,6 +130,18 @@ class RateLimitStore:
     ) -> Consume:
         """What ``consume_all`` asks of the backend, for whoever drives it themselves."""
         return _spend(self._buckets(limits), now_ms, cost)
+
+    def attempt(
+        self,
+        limits: Iterable[tuple[str, RateLimitRule]],
+        noted: Collection[str] = (),
+        now_ms: int | None = None,
+    ) -> Consume:
+        """The same for a request that is to be settled; keys in ``noted`` know it is under way."""
+        buckets = [
+            bucket._replace(notes_attempts=bucket.key in noted) for bucket in self._buckets(limits)
+        ]
+        return _spend(tuple(buckets), now_ms, 1)
 
     def inspection(
         self, limits: Iterable[tuple[str, RateLimitRule]], now_ms: int | None = None

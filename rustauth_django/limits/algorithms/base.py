@@ -10,6 +10,10 @@ All arithmetic is in integers, all times are milliseconds. A step gets
 
 and returns a ``Step``. A refusal keeps nothing: it can't extend itself, and memory does
 not grow with it. Time never moves backwards in a bucket (QUIRK-10).
+
+Beside it stands ``undo``, which gets the state, the time at which a request was counted, its
+cost, and the rule's numbers. It returns the state as if that request had never come: ``()`` if
+nothing is left, None if the request does not count any more.
 """
 
 from collections.abc import Callable
@@ -28,14 +32,16 @@ class Outcome(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An outcome, the state to keep if it is a new one, and for how long."""
+    """An outcome, the state to keep if it is a new one, for how long, and the time that counts."""
 
     outcome: Outcome
     state: State | None = None
     keep_ms: int = 0
+    counted_at_ms: int = 0
 
 
 StepFunction: TypeAlias = Callable[..., Step]
+UndoFunction: TypeAlias = Callable[..., State | None]
 
 
 def ceil_div(dividend: int, divisor: int) -> int:

@@ -18,7 +18,7 @@ local function read(key, field, number)
 end
 
 -- A decision as it goes into the reply: one text costs the server less than four numbers do.
-local REPLY = '>BI8I8I8'
+local REPLY = '>BI8I8I8I8'
 
 -- Numbers are passed on as numbers, which servers write without loss where Lua would round.
 local function write(key, field, state)

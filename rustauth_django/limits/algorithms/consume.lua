@@ -5,23 +5,35 @@
 -- ARGV[1]  now in epoch ms, or "" for this server's own clock
 -- ARGV[2]  cost: above zero spends, zero only looks, below zero gives back
 -- ARGV[3]  how much longer than it has to a bucket is kept, in ms
--- ARGV[..] for each limit: its algorithm, its rule's field ("" for RustAuth's two) and its
---          rule's numbers, packed
+-- ARGV[..] for each limit: its algorithm, its rule's field ("" for RustAuth's two), the field of
+--          attempts that are under way ("" if nobody asks) and its rule's numbers, packed
 -- Reply    the decision on each limit, packed, one after the other: permitted 0 or 1, used,
---          retry ms, reset ms
+--          retry ms, reset ms, counted at (ms)
+
+-- Notes an attempt; those that are older than a window do not count any more.
+local function note(key, field, at, window)
+  local times = redis.call('HGET', key, field) or ''
+  local start = 1
+  while start <= #times and struct.unpack('>I6', times, start) <= at - window do
+    start = start + 6
+  end
+  times = string.sub(times, start) .. string.rep(struct.pack('>I6', at), cost)
+  redis.call('HSET', key, field, times)
+end
 
 -- With room for two limits: a table that grows costs more than one that is made in its size.
-local permit, reply, states, keeps = true, '', {false, false}, {false, false}
+local permit, reply = true, ''
+local states, keeps, times = {false, false}, {false, false}, {false, false}
 for i = 1, #KEYS do
-  local at = 3 * i + 1
-  local state, failure = read(KEYS[i], ARGV[at + 1], i)
+  local n = 4 * i
+  local state, failure = read(KEYS[i], ARGV[n + 1], i)
   if failure then
     return failure
   end
   local permitted, used, retry, reset
-  permitted, used, retry, reset, states[i], keeps[i] =
-    steps[ARGV[at]](state, now, cost, ARGV[at + 2])
-  reply = reply .. struct.pack(REPLY, permitted, used, retry, reset)
+  permitted, used, retry, reset, states[i], keeps[i], times[i] =
+    steps[ARGV[n]](state, now, cost, ARGV[n + 3])
+  reply = reply .. struct.pack(REPLY, permitted, used, retry, reset, times[i] or 0)
   permit = permit and permitted == 1
 end
 if cost == 0 then
@@ -29,9 +41,12 @@ if cost == 0 then
 end
 local longest
 for i = 1, #KEYS do
-  local key = KEYS[i]
+  local key, n = KEYS[i], 4 * i
   if permit and states[i] then
-    write(key, ARGV[3 * i + 2], states[i])
+    write(key, ARGV[n + 1], states[i])
+    if cost > 0 and ARGV[n + 2] ~= '' then
+      note(key, ARGV[n + 2], times[i], struct.unpack('>I8', ARGV[n + 3]))
+    end
   end
   longest = keeps[i] and math.max(keeps[i], longest or 0) or longest
   -- Once for all limits in a row that are in one bucket.

@@ -10,7 +10,7 @@ from importlib import resources
 
 from ...engine.scripts import Script
 from . import fixed_window, gcra, lockout, rustauth, sliding_log, sliding_window
-from .base import Outcome, State, Step, StepFunction
+from .base import State, Step, StepFunction, UndoFunction
 
 STEPS: dict[str, StepFunction] = {
     "rustauth": rustauth.step,
@@ -19,6 +19,14 @@ STEPS: dict[str, StepFunction] = {
     "sliding-log": sliding_log.step,
     "gcra": gcra.step,
     "lockout": lockout.step,
+}
+UNDO: dict[str, UndoFunction] = {
+    "rustauth": rustauth.undo,
+    "fixed-window": fixed_window.undo,
+    "sliding-window": sliding_window.undo,
+    "sliding-log": sliding_log.undo,
+    "gcra": gcra.undo,
+    "lockout": lockout.undo,
 }
 # A log has six bytes for a time.
 MAX_NOW_MS = 2**48 - 1
@@ -36,8 +44,18 @@ def script_for_one(algorithm: str) -> Script:
 @cache
 def script_for_several(algorithms: frozenset[str]) -> Script:
     """The script for limits of these algorithms, and of no others: each costs it time."""
-    steps = [f"{_lua(name)}\nsteps['{name}'] = step" for name in sorted(algorithms)]
-    return Script.of("\n".join([_lua("bucket"), "local steps = {}", *steps, _lua("consume")]))
+    return _with_steps(algorithms, "consume")
+
+
+@cache
+def script_for_settling(algorithms: frozenset[str]) -> Script:
+    """The script that ends attempts that were counted by these algorithms."""
+    return _with_steps(algorithms, "settle")
+
+
+def _with_steps(algorithms: frozenset[str], name: str) -> Script:
+    steps = [f"{_lua(one)}\nsteps['{one}'] = step" for one in sorted(algorithms)]
+    return Script.of("\n".join([_lua("bucket"), "local steps = {}", *steps, _lua(name)]))
 
 
 def _lua(name: str) -> str:
@@ -47,13 +65,20 @@ def _lua(name: str) -> str:
 
 def consume(
     limits: Iterable[tuple[str, tuple[int, ...], State]], now_ms: int, cost: int
-) -> tuple[list[Outcome], list[Step]]:
-    """The outcomes of some limits, and the steps to keep: all of them, or none.
+) -> tuple[list[Step], bool]:
+    """The steps of some limits; and are they to be kept? All of them, or none.
 
     A limit is the name of its algorithm, the numbers of its rule, and its state.
     """
     steps = [
         STEPS[algorithm](state, now_ms, cost, *numbers) for algorithm, numbers, state in limits
     ]
-    is_kept = cost != 0 and all(one.outcome.permitted for one in steps)
-    return [one.outcome for one in steps], steps if is_kept else []
+    return steps, cost != 0 and all(one.outcome.permitted for one in steps)
+
+
+def replay(algorithm: str, numbers: tuple[int, ...], times: Iterable[int]) -> State:
+    """The state that requests at these times leave, and nothing else."""
+    state: State = ()
+    for time in times:
+        state = STEPS[algorithm](state, time, 1, *numbers).state or state
+    return state

@@ -18,5 +18,5 @@ local function step(state, now, cost, numbers)
     return 1, 0, 0, 0
   end
   count = math.max(0, count + cost)
-  return 1, count, 0, count > 0 and left or 0, struct.pack('>BI6I7', 1, start, count), left
+  return 1, count, 0, count > 0 and left or 0, struct.pack('>BI6I7', 1, start, count), left, now
 end

@@ -19,4 +19,11 @@ def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
         return Step(Outcome(True, 0, 0, 0))
     count = max(0, count + cost)
     outcome = Outcome(True, count, 0, left if count else 0)
-    return Step(outcome, (start, count) if cost else None, left)
+    return Step(outcome, (start, count) if cost else None, left, now)
+
+
+def undo(state: State, at: int, cost: int, window: int, limit: int) -> State | None:
+    start, count = state
+    if not 0 <= at - start < window:
+        return None
+    return (start, count - cost) if count > cost else ()

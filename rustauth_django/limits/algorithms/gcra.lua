@@ -25,5 +25,5 @@ local function step(state, now, cost, numbers)
   end
   level = math.max(0, level + cost * window)
   local reset = ceil_div(level, rate)
-  return 1, ceil_div(level, window), 0, reset, struct.pack('>BI7I6', 1, level, now), reset
+  return 1, ceil_div(level, window), 0, reset, struct.pack('>BI7I6', 1, level, now), reset, now
 end

@@ -20,4 +20,13 @@ def step(state: State, now: int, cost: int, window: int, limit: int, rate: int) 
         return Step(Outcome(True, 0, 0, 0))
     level = max(0, level + cost * window)
     used, reset = ceil_div(level, window), ceil_div(level, rate)
-    return Step(Outcome(True, used, 0, reset), (level, now) if cost else None, reset)
+    return Step(Outcome(True, used, 0, reset), (level, now) if cost else None, reset, now)
+
+
+def undo(state: State, at: int, cost: int, window: int, limit: int, rate: int) -> State | None:
+    """What has surely not leaked since: all of it, unless the bucket was empty meanwhile."""
+    level, last = state
+    if at > last:
+        return None
+    left = level - max(0, cost * window - (last - at) * rate)
+    return (left, last) if left > 0 else ()

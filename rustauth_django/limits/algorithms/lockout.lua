@@ -1,13 +1,15 @@
 -- A window that ends in a block; lockout.py says how.
 
 local function step(state, now, cost, numbers)
-  local window, limit = struct.unpack('>I8I8', numbers)
-  local longest = struct.unpack('>I8', numbers, #numbers - 7)
-  local count, start, level, until_ms = 0, now, 0, 0
-  if state and #state == 28 and string.byte(state) == 1 then
-    count, start, level, until_ms = struct.unpack('>I7I6I7I7', state, 2)
+  local unpack = struct.unpack
+  local window, limit = unpack('>I8I8', numbers)
+  local longest = unpack('>I8', numbers, #numbers - 7)
+  local level, until_ms, before, times = 0, 0, 0, ''
+  if state and #state >= 17 and (#state - 17) % 6 == 0 and string.byte(state) == 2 then
+    level, until_ms, before = unpack('>I2I7I7', state, 2)
+    times = string.sub(state, 18)
+    now = math.max(now, times == '' and 0 or unpack('>I6', times, #times - 5))
   end
-  now = math.max(now, start)
   local quiet = window + longest
   if now < until_ms then
     local left = until_ms - now
@@ -16,10 +18,11 @@ local function step(state, now, cost, numbers)
   if now - until_ms >= quiet then
     level = 0
   end
-  if now - start >= window then
-    count, start = 0, now
+  local count = #times / 6
+  if count > 0 and (count >= limit or now - unpack('>I6', times) >= window) then
+    count, times = 0, ''
   end
-  local left = start + window - now
+  local left = (count > 0 and unpack('>I6', times) or now) + window - now
   if cost >= 0 and count + (cost == 0 and 1 or cost) > limit then
     return 0, count, left, left, nil, left + quiet
   end
@@ -27,11 +30,12 @@ local function step(state, now, cost, numbers)
     return 1, 0, 0, 0
   end
   count = math.max(0, count + cost)
-  local used = count
+  times = cost > 0 and times .. string.rep(struct.pack('>I6', now), cost)
+    or string.sub(times, 1, 6 * count)
   if count == limit then
-    left = struct.unpack('>I8', numbers, math.min(17 + 8 * level, #numbers - 7))
-    count, level, until_ms = 0, level + 1, now + left
+    left = unpack('>I8', numbers, math.min(17 + 8 * level, #numbers - 7))
+    level, until_ms, before = math.min(level + 1, 65535), now + left, until_ms
   end
-  local new_state = struct.pack('>BI7I6I7I7', 1, count, start, level, until_ms)
-  return 1, used, 0, used > 0 and left or 0, new_state, left + quiet
+  local new_state = struct.pack('>BI2I7I7', 2, level, until_ms, before) .. times
+  return 1, count, 0, count > 0 and left or 0, new_state, left + quiet, now
 end

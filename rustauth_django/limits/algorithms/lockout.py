@@ -2,32 +2,50 @@
 
 The ``max``-th attempt in a window starts the block, whose length is the next of
 ``escalate``; what comes during a block is refused and changes nothing. After a quiet time of
-a window and the longest block, the first length is next again. The state is what this
-window has counted, when it began, how many blocks there were, and when the last one ends.
+a window and the longest block, the first length is next again. The state is how many blocks
+there were, when the last one ends and when the one before it did, and the time of each attempt
+that counts. Attempts that began a block stay in it until the next one counts, so that the block
+can be undone as if one of them had never been.
 """
 
 from .base import Outcome, State, Step
 
+MAX_LEVEL = 2**16 - 1
+
 
 def step(state: State, now: int, cost: int, window: int, limit: int, *blocks: int) -> Step:
-    count, start, level, until = state or (0, now, 0, 0)
-    now = max(now, start)
+    level, until, before, *times = state or (0, 0, 0)
+    now = max(now, times[-1]) if times else now
     quiet = window + blocks[-1]
     if now < until:
         left = until - now
         return Step(Outcome(cost < 0, limit, 0 if cost < 0 else left, left), None, left + quiet)
     if now - until >= quiet:
         level = 0
-    if now - start >= window:
-        count, start = 0, now
-    left = start + window - now
-    if cost >= 0 and count + (cost or 1) > limit:
-        return Step(Outcome(False, count, left, left), None, left + quiet)
-    if cost < 0 and count == 0:
+    if times and (len(times) >= limit or now - times[0] >= window):
+        times = []
+    left = (times[0] if times else now) + window - now
+    if cost >= 0 and len(times) + (cost or 1) > limit:
+        return Step(Outcome(False, len(times), left, left), None, left + quiet)
+    if cost < 0 and not times:
         return Step(Outcome(True, 0, 0, 0))
-    used = count = max(0, count + cost)
-    if count == limit:
+    times = [*times, *[now] * cost] if cost > 0 else times[: max(0, len(times) + cost)]
+    used = len(times)
+    if used == limit:
         left = blocks[min(level, len(blocks) - 1)]
-        count, level, until = 0, level + 1, now + left
+        level, until, before = min(level + 1, MAX_LEVEL), now + left, until
     outcome = Outcome(True, used, 0, left if used else 0)
-    return Step(outcome, (count, start, level, until) if cost else None, left + quiet)
+    new_state = (level, until, before, *times) if cost else None
+    return Step(outcome, new_state, left + quiet, now)
+
+
+def undo(state: State, at: int, cost: int, window: int, limit: int, *blocks: int) -> State | None:
+    """With the block that began when all of them were there, and its step of escalation."""
+    level, until, before, *times = state
+    if at not in times:
+        return None
+    if len(times) >= limit:
+        level, until = max(0, level - 1), before
+    for _ in range(min(cost, times.count(at))):
+        times.remove(at)
+    return (level, until, before, *times) if times or level else ()

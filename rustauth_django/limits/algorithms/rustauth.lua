@@ -26,5 +26,5 @@ local function step(state, now, cost, numbers)
   elseif cost < 0 then
     return 1, 0, 0, 0
   end
-  return 1, count, 0, count > 0 and last + window - now or 0, {count, last}, window
+  return 1, count, 0, count > 0 and last + window - now or 0, {count, last}, window, now
 end

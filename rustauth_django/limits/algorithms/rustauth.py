@@ -23,4 +23,12 @@ def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
     elif cost < 0:
         return Step(Outcome(True, 0, 0, 0))
     left = last + window - now if count else 0
-    return Step(Outcome(True, count, 0, left), (count, last) if cost else None, window)
+    return Step(Outcome(True, count, 0, left), (count, last) if cost else None, window, now)
+
+
+def undo(state: State, at: int, cost: int, window: int, limit: int) -> State | None:
+    """The count alone: the window that it restarted stays."""
+    count, last = state
+    if not 0 <= last - at <= window:
+        return None
+    return (count - cost, last) if count > cost else ()

@@ -40,10 +40,10 @@ local function step(log, now, cost, numbers)
     log = '\1' .. string.sub(log, 6 * gone + 2)
   end
   if cost > 0 then
-    return 1, used + cost, 0, window, log .. string.rep(struct.pack('>I6', now), cost), window
+    return 1, used + cost, 0, window, log .. string.rep(struct.pack('>I6', now), cost), window, now
   end
   used = math.max(0, used + cost)
   log = string.sub(log, 1, 6 * used + 1)
   reset = used > 0 and unpack('>I6', log, #log - 5) + window - now or 0
-  return 1, used, 0, reset, log, window
+  return 1, used, 0, reset, log, window, now
 end

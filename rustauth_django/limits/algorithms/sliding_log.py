@@ -38,4 +38,17 @@ def step(state: bytes | tuple[()], now: int, cost: int, window: int, limit: int)
     log = FORMAT + log[6 * gone + 1 : 6 * left + 1] + now.to_bytes(6, "big") * max(0, cost)
     used = len(log) // 6
     reset = time_of(used - 1) + window - now if used else 0
-    return Step(Outcome(True, used, 0, reset), log, window)
+    return Step(Outcome(True, used, 0, reset), log, window, now)
+
+
+def undo(
+    state: bytes | tuple[()], at: int, cost: int, window: int, limit: int
+) -> bytes | tuple[()] | None:
+    log = state or FORMAT
+    times = [log[start : start + 6] for start in range(1, len(log), 6)]
+    time = at.to_bytes(6, "big")
+    if time not in times:
+        return None
+    for _ in range(min(cost, times.count(time))):
+        times.remove(time)
+    return FORMAT + b"".join(times) if times else ()

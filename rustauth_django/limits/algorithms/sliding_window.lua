@@ -39,5 +39,5 @@ local function step(state, now, cost, numbers)
   count = math.max(0, count + cost)
   used = count + floor_div(before * (left - 1), window)
   local reset = used > 0 and (count > 0 and left + window or left) or 0
-  return 1, used, 0, reset, struct.pack('>BI6I7I7', 1, start, count, before), left + window
+  return 1, used, 0, reset, struct.pack('>BI6I7I7', 1, start, count, before), left + window, now
 end

@@ -35,7 +35,7 @@ def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
     used = count + faded(before, left, window)
     reset = _whole(left, window, count) if used else 0
     new_state = (start, count, before) if cost else None
-    return Step(Outcome(True, used, 0, reset), new_state, left + window)
+    return Step(Outcome(True, used, 0, reset), new_state, left + window, now)
 
 
 def faded(before: int, left: int, window: int) -> int:
@@ -50,3 +50,14 @@ def fades_to(room: int, before: int, window: int) -> int:
 
 def _whole(left: int, window: int, count: int) -> int:
     return left + window if count else left
+
+
+def undo(state: State, at: int, cost: int, window: int, limit: int) -> State | None:
+    start, count, before = state
+    if 0 <= at - start < window:
+        count = max(0, count - cost)
+    elif 0 < start - at <= window:
+        before = max(0, before - cost)
+    else:
+        return None
+    return (start, count, before) if count or before else ()
