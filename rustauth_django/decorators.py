@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
@@ -14,8 +14,9 @@ from .engine.plans import Call, Plan
 from .exceptions import InvalidConfig
 from .limits.guard import Ask, Guard, after, django_request
 from .limits.keys import Key, MissingAddress, Subject, parse_key
+from .limits.operations import Reservation
 from .limits.outages import Action
-from .limits.rates import OnError, RateLimitRule, to_rules
+from .limits.rates import OnError, RateLimitRule, Verdict, to_rules
 from .limits.responses import refusal
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -57,8 +58,9 @@ def rate_limit(
     None; all of them count, or none does. ``key`` says by what: see ``limits/keys.py``.
     Views of one ``scope`` share their counters, without it each has its own. ``methods``
     are those that count. ``cost`` is what each request spends. ``on`` is "request",
-    "failure", "success" or a function of request and response: all but the first are
-    checked before the view and spent after it. Without ``block`` the view is called all
+    "failure", "success" or a function of request and response: all are counted before the view,
+    so that no more than the limit are under way, and what did not count is given back after it.
+    Without ``block`` the view is called all
     the same, and finds the decision on ``request.rate_limit``. A ``shadow`` only tells
     the signal ``rate_limit_shadowed``. ``on_error`` stands in for the setting ON_ERROR.
 
@@ -98,6 +100,14 @@ def _read_rates(rates: tuple[Rates, ...], cost: int) -> Any:
     return rules
 
 
+class Reserved(NamedTuple):
+    """What was counted before a view, of which its response decides."""
+
+    ask: Ask
+    verdict: Verdict
+    reservation: Reservation
+
+
 @dataclass(frozen=True, slots=True)
 class Limited:
     """What ``rate_limit`` was told, and its two steps around a view."""
@@ -118,27 +128,27 @@ class Limited:
             if is_async(view, args):
                 return async_wrapper(*args, **kwargs)
             guard, request = get_guard(), request_of(args)
-            response, ask = guard.run(self.before(guard, request, view))
+            response, reserved = guard.run(self.before(guard, request, view))
             if response is None:
                 try:
                     response = view(*args, **kwargs)
                 except Exception as error:
-                    guard.run(self.after(guard, request, response_of(error), ask))
+                    guard.run(self.after(guard, request, response_of(error), reserved))
                     raise
-                guard.run(self.after(guard, request, response, ask))
+                guard.run(self.after(guard, request, response, reserved))
             return after(request, response)
 
         @wraps(view)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
             guard, request = get_guard(), request_of(args)
-            response, ask = await guard.arun(self.before(guard, request, view))
+            response, reserved = await guard.arun(self.before(guard, request, view))
             if response is None:
                 try:
                     response = await view(*args, **kwargs)
                 except Exception as error:
-                    await guard.arun(self.after(guard, request, response_of(error), ask))
+                    await guard.arun(self.after(guard, request, response_of(error), reserved))
                     raise
-                await guard.arun(self.after(guard, request, response, ask))
+                await guard.arun(self.after(guard, request, response, reserved))
             return after(request, response)
 
         decorated: Any = async_wrapper if iscoroutinefunction(view) else wrapper
@@ -148,13 +158,14 @@ class Limited:
 
     def before(
         self, guard: Guard, request: HttpRequest, view: Any
-    ) -> Plan[Action, tuple[HttpResponse | None, Ask | None]]:
-        """The response in place of the view's, if there is one; and what ``after`` may spend."""
+    ) -> Plan[Action, tuple[HttpResponse | None, "Reserved | None"]]:
+        """The response in place of the view's, if there is one; and what ``after`` settles."""
         if self.methods is not None and (request.method or "GET").upper() not in self.methods:
             return None, None
         response, is_exempt = yield from guard.screen(request)
         if is_exempt:
             return response, None
+        reserved = None
         try:
             ask = yield from self.ask(guard, request, view)
         except MissingAddress:
@@ -162,31 +173,34 @@ class Limited:
             verdict = yield from guard.refuse(
                 request, self.name(request, view), rules, shadow=self.shadow
             )
-            ask = None
         else:
             if ask is None:
                 return None, None
-            verdict = yield from guard.ask(request, ask, spend=self.on == "request")
+            if self.on == "request":
+                verdict = yield from guard.ask(request, ask)
+            else:
+                verdict, reservation = yield from guard.reserve(request, ask)
+                reserved = Reserved(ask, verdict, reservation) if reservation else None
         if self.block and not verdict.permitted:
             return refusal(request, verdict), None
-        return None, ask if self.on != "request" and verdict.permitted else None
+        return None, reserved
 
     def after(
         self,
         guard: Guard,
         request: HttpRequest,
         response: HttpResponseBase,
-        ask: Ask | None,
+        reserved: "Reserved | None",
     ) -> Plan[Action, None]:
-        """Spend, if the response is one that counts."""
-        if ask is None:
+        """Give back, unless the response is one that counts."""
+        if reserved is None:
             return
         if callable(self.on):
             counts = yield Call(self.on, (request, response))
         else:
             counts = result_of(response) == self.on
-        if counts:
-            yield from guard.spend(request, ask)
+        if not counts:
+            yield from guard.undo(request, *reserved)
 
     def ask(self, guard: Guard, request: HttpRequest, view: Any) -> Plan[Action, Ask | None]:
         """What a request counts as; None if it does not. Raises ``MissingAddress``."""

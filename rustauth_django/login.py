@@ -3,11 +3,18 @@
 Put ``rustauth_django.login.LoginProtection`` first into ``AUTHENTICATION_BACKENDS``, and every
 login that goes through ``authenticate()`` is covered: Django's form and admin, DRF, allauth.
 An account is what was typed, as an HMAC, whether or not there is such a user: nothing
-tells them apart. A failure counts, what is refused does not; a success forgives the
-account, never the address.
+tells them apart.
+
+An attempt is counted before a password is looked at, and ``RateLimitMiddleware`` settles it at
+the end of its request: a failure stays counted, a success is given back and forgives the
+account, never the address, whatever is over. What is refused does not count. An attempt that
+crashes or is cancelled stays counted.
+
+Without a request or without the middleware nobody would give back. There an attempt passes
+while there is room, and a failure is counted when it is known.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.contrib.auth import get_backends, get_user_model
 from django.core.exceptions import PermissionDenied
@@ -17,6 +24,7 @@ from .connections import get_guard
 from .engine.plans import Plan
 from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, django_request
 from .limits.keys import LOGIN, MissingAddress, account_key
+from .limits.logins import LOGINS_ATTRIBUTE, Try, logins_of
 from .limits.outages import Action
 
 TYPED_ATTRIBUTE = "_rate_limit_typed"
@@ -53,7 +61,12 @@ def check(
     ask = yield from ask_of(guard, request, typed)
     if ask is None:
         return
-    verdict = yield from guard.ask(request, ask, spend=False)
+    if is_settled(request):
+        verdict, reservation = yield from guard.reserve(request, ask)
+        if reservation is not None:
+            logins_of(request).tries.append(Try(typed, reservation))
+    else:
+        verdict = yield from guard.ask(request, ask, spend=False)
     if not verdict.permitted:
         if request is not None:
             # The view goes on to say that the password was wrong; the middleware knows better.
@@ -67,6 +80,9 @@ def count_failure(
     """A receiver of ``user_login_failed``."""
     request = django_request(request)
     if getattr(request, REFUSED_ATTRIBUTE, None) is not None or not is_protected():
+        return
+    if is_settled(request):
+        logins_of(request).fail(typed_name(credentials))
         return
     guard = get_guard()
     # Of what looks like a secret, the signal has only asterisks.
@@ -82,12 +98,19 @@ def count_failure(
 
 def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
     """A receiver of ``user_logged_in``."""
-    guard = get_guard()
-    if guard.options.enabled and guard.options.login.account and is_protected():
-        typed = getattr(django_request(request), TYPED_ATTRIBUTE, None)
-        names = filter(None, {user.get_username(), typed})
-        keys = {account_key(name, guard.options.visitors) for name in names}
-        guard.run(guard.forget(keys))
+    guard, request = get_guard(), django_request(request)
+    if not (guard.options.enabled and guard.options.login.account and is_protected()):
+        return
+    if is_settled(request):
+        logins_of(request).names.add(user.get_username())
+        return
+    names = filter(None, {user.get_username(), getattr(request, TYPED_ATTRIBUTE, None)})
+    guard.run(guard.forgive(names))
+
+
+def is_settled(request: HttpRequest | None) -> TypeGuard[HttpRequest]:
+    """Will the middleware settle this request's logins?"""
+    return hasattr(request, LOGINS_ATTRIBUTE)
 
 
 def is_protected() -> bool:
@@ -116,7 +139,8 @@ def ask_of(
         if address:
             limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
     # How much an account has left is nobody's business but its owner's.
-    return Ask(LOGIN, tuple(limits), quiet=True) if limits else None
+    noted = frozenset([key for key, _ in limits[: len(rules.account)] if typed])
+    return Ask(LOGIN, tuple(limits), quiet=True, noted=noted) if limits else None
 
 
 def typed_name(credentials: dict[str, Any]) -> str | None:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponseBase
 
 from .connections import get_guard
 from .limits.guard import after, is_to_be_rendered
+from .limits.logins import LOGINS_ATTRIBUTE
 
 
 class RateLimitMiddleware:
@@ -35,11 +37,19 @@ class RateLimitMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
             return self.__acall__(request)
+        setattr(request, LOGINS_ATTRIBUTE, None)
         response = after(request, self.get_response(request))
+        if getattr(request, LOGINS_ATTRIBUTE):
+            guard = get_guard()
+            guard.run(guard.settle_logins(request, response))
         return response.render() if is_to_be_rendered(response) else response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        setattr(request, LOGINS_ATTRIBUTE, None)
         response = after(request, await self.get_response(request))
+        if getattr(request, LOGINS_ATTRIBUTE):
+            guard = get_guard()
+            await guard.arun(guard.settle_logins(request, response))
         if is_to_be_rendered(response):
             # As Django does: a template may ask the database.
             return await sync_to_async(response.render, thread_sensitive=True)()
@@ -50,6 +60,12 @@ class RateLimitMiddleware:
     ) -> HttpResponseBase | None:
         guard = get_guard()
         return guard.run(guard.before(request, view))
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """A login whose end nobody knows stays counted."""
+        logins = getattr(request, LOGINS_ATTRIBUTE, None)
+        if logins and not isinstance(exception, PermissionDenied | Http404):
+            logins.has_crashed = True
 
     async def aprocess_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any

@@ -73,6 +73,7 @@ def test_every_method_has_an_async_twin() -> None:
         }
         sync = [name for name in methods if f"a{name}" in methods]
         assert set(methods) - set(sync) - {f"a{name}" for name in sync} <= {
+            "attempt",
             "consumption",
             "inspection",
             "forgetting",

@@ -207,6 +207,7 @@ RUSTAUTH = {"window": 9, "algorithm": "rustauth"}
             '["LOGIN"]["ACCOUNT"] cannot be read: \'5 per minute',
         ),
         ({"ADDRESS": {"window": 5}}, "E003", '["LOGIN"]["ADDRESS"] must have "window" and "max"'),
+        ({"ACCOUNT": "1001/d"}, "E003", '["LOGIN"]["ACCOUNT"] must be at most 1000 attempts'),
         ({"ADDRESS": {"windows": 5}}, "E003", 'Did you mean "window"?'),
         ({"ACCOUNT": {"window": 5, "max": 0}}, "E003", "max must be greater than zero"),
         ({"ADDRESS": [{**RUSTAUTH, "max": count} for count in (1, 2)]}, "E003", "share"),

@@ -73,6 +73,36 @@ def test_failures_are_counted_after_the_view(server_site: Site, kind: str) -> No
     assert server_site.statuses("GET", f"{path}200", 2) == [429, 429]
 
 
+@pytest.mark.parametrize("status", [404, 200])
+def test_no_more_than_the_limit_are_under_way(site: Site, status: int) -> None:
+    """However many come before the first is answered; what does not count leaves its room."""
+    site.configure(**SETTINGS)
+    on: Any = "failure" if status == 404 else "success"
+    answered: list[int] = []
+
+    @rate_limit("2/m", scope="nested", on=on)
+    def view(request: HttpRequest, depth: int, status: int) -> HttpResponse:
+        if depth:
+            answered.append(view(request, depth - 1, status).status_code)
+        return HttpResponse(status=status)
+
+    @rate_limit("2/m", scope="nested", on=on)
+    async def aview(request: HttpRequest, depth: int, status: int) -> HttpResponse:
+        if depth:
+            answered.append((await aview(request, depth - 1, status)).status_code)
+        return HttpResponse(status=status)
+
+    request = RequestFactory().get("/")
+    other = 604 - status
+    for depth, sent in ((0, other), (1, other), (5, status)):
+        if site.runner:
+            site.runner.run(aview(request, depth, sent))
+        else:
+            view(request, depth, sent)
+    assert answered == [other, 429, status]
+    assert view(RequestFactory().get("/"), 0, status).status_code == 429
+
+
 def test_successes_are_counted_after_the_view(local: Site, kind: str) -> None:
     """Failures cost nothing."""
     path = f"/{kind}successes?status="

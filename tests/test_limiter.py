@@ -14,6 +14,7 @@ from rustauth_django.connections import get_guard
 from rustauth_django.engine.backends import Backend, MemoryBackend
 from rustauth_django.engine.operations import Operation
 from rustauth_django.engine.plans import Call, adrive, drive
+from rustauth_django.limits.operations import Attempt, Reservation
 from rustauth_django.limits.outages import FAILURES, PAUSE, Limiter
 from rustauth_django.limits.rates import OnError, Uncounted
 from rustauth_django.signals import backend_state_changed
@@ -182,14 +183,31 @@ def test_an_outage_is_said_once(
     assert "ON_ERROR holds: rate limit consume failed" in caplog.records[0].getMessage()
 
 
-def test_forgetting_is_no_error_while_the_server_is_away(asked: Asked, mortal: Server) -> None:
-    """And holds for what was counted here meanwhile."""
+def test_an_attempt_is_settled_where_it_was_counted(asked: Asked, mortal: Server) -> None:
+    """On the server, or in this process's memory; no error while the server is away."""
+    operation = asked.stores.rate_limit_store.attempt([("key", RULE)])
+
+    def reserve() -> Reservation:
+        verdict, reservation = drive(asked.limiter.reserve(operation, None), asked.perform)
+        assert verdict.permitted
+        assert reservation is not None
+        return reservation
+
+    def undo(reservation: Reservation) -> None:
+        attempts = [Attempt(bucket, at, "undo") for bucket, at in reservation.counted]
+        drive(asked.limiter.settle(attempts, is_here=reservation.is_here), asked.perform)
+
+    there = reserve()
+    undo(there)
+    there = reserve()
     mortal.kill()
-    for _ in range(3):
-        asked.ask()
+    here = reserve()
+    assert (there.is_here, here.is_here) == (False, True)
+    undo(there)
+    for _ in range(RULE.max - 1):
+        reserve()
     assert not asked.ask().permitted
-    plan = asked.limiter.forget(asked.stores.rate_limit_store.forgetting(["key"]))
-    drive(plan, asked.perform)
+    undo(here)
     assert asked.ask().permitted
 
 

@@ -26,7 +26,7 @@ from ..limits.access import Access
 from ..limits.clients import ClientAddresses, Network
 from ..limits.keys import MissingIP, Visitors
 from ..limits.options import GuardOptions, LoginRules
-from ..limits.rates import OnError, RateLimitRule, to_rules
+from ..limits.rates import MAX_LOG, OnError, RateLimitRule, to_rules
 from ..limits.rules import RuleEntry, RuleSet, Selector, SelectorKind
 from .sections import Problem, Section, Wrong, did_you_mean, either, quote
 
@@ -247,7 +247,11 @@ def _read_login(section: Section) -> LoginRules:
     for name in section.defaults:
         value = section.raw.get(name, section.defaults[name])
         with section.noting(name):
-            found[name.lower()] = () if value is None else _read_rates(value, as_written=True)
+            rules = () if value is None else _read_rates(value, as_written=True)
+            if name == "ACCOUNT" and any(rule.capacity > MAX_LOG for rule in rules):
+                # The attempts that are under way are noted, one by one.
+                raise Wrong(f"must be at most {MAX_LOG} attempts", RULE_HINT)
+            found[name.lower()] = rules
     return LoginRules(found.get("account", ()), found.get("address", ()))
 
 

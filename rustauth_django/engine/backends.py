@@ -19,10 +19,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..exceptions import BackendError, BackendOverloaded, BackendUnavailable
+from .commands import Command, with_text
 from .memory import Memory, epoch_ms
 from .operations import InvalidReply, Operation
-from .protocol import Command, Overload
-from .scripts import with_text
+from .protocol import Overload
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from redis.exceptions import AskError, ClusterError, MovedError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from .backends import ServerBackend
+from .commands import Command
 from .operations import Operation, text
 from .plans import Plan, adrive, drive
-from .protocol import Command
 
 T = TypeVar("T")
 Address: TypeAlias = tuple[str, int]

@@ -30,16 +30,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
 from ..exceptions import InvalidConfig
+from .commands import ASKING, Command, pack
 from .protocol import (
-    ASKING,
     INCOMPLETE,
     PUSHES,
-    Command,
     Overload,
     is_read_only,
     make_reader,
     opening_failure,
-    pack,
 )
 from .wire import (
     CLOSED,

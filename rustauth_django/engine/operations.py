@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ..exceptions import BackendError
+from .commands import Command, Script
 from .memory import Memory
 from .plans import Plan
-from .protocol import Command
-from .scripts import Script
 
 T_co = TypeVar("T_co", covariant=True)
 Condition: TypeAlias = Literal["absent", "present"]

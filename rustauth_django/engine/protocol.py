@@ -1,36 +1,23 @@
-"""RESP, what Redis and Valkey speak: commands as bytes, and bytes as replies.
+"""RESP, what Redis and Valkey speak: bytes as replies.
 
 A reader is fed bytes as they come and gives replies as they are complete: bytes, numbers,
 None, lists, dictionaries, or an exception for an error. Nothing is decoded, whatever the client's
 options are. hiredis reads where it is installed, else Python; both read RESP2 and RESP3.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from django.utils.module_loading import import_string
 from redis._parsers.base import BaseParser
 from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 
-Command: TypeAlias = tuple[str | bytes | int, ...]
-
-
-class Packed(tuple[str | bytes | int, ...]):
-    """A command that brings its own ``packed`` form."""
-
-    packed: bytes
-
-
 # By its path: the package is an extra.
 HIREDIS: Any = import_string("hiredis.Reader") if find_spec("hiredis") else None
 # What a reader gives while a reply is not complete.
 INCOMPLETE: Any = object()
-
-
-# Sent before a command for a slot of a cluster that is on its way to another server.
-ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 
 class Overload(Exception):
@@ -74,23 +61,6 @@ class Reader(Protocol):
     def feed(self, data: bytes, /) -> None: ...
     def gets(self) -> Any: ...
     def has_data(self) -> bool: ...
-
-
-def pack(command: Command) -> bytes:
-    """A command as it goes out. Raises ``UnicodeEncodeError`` for text that UTF-8 cannot hold."""
-    if type(command) is Packed:
-        return command.packed
-    return b"*%d\r\n%b" % (len(command), pack_arguments(command))
-
-
-def pack_arguments(arguments: Iterable[str | bytes | int]) -> bytes:
-    """Some arguments of a command, as they go out."""
-    parts = []
-    for argument in arguments:
-        if type(argument) is not bytes:
-            argument = str(argument).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
-    return b"".join(parts)
 
 
 def error_of(message: str) -> ResponseError:

@@ -9,8 +9,8 @@ from redis.sentinel import SentinelConnectionPool
 
 from ..exceptions import InvalidConfig
 from .backends import ServerBackend
+from .commands import Command
 from .loops import LoopWires
-from .protocol import Command
 from .wire import Wire
 
 

@@ -26,16 +26,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from .commands import ASKING, Command, pack
 from .protocol import (
-    ASKING,
     INCOMPLETE,
     PUSHES,
-    Command,
     Overload,
     is_read_only,
     make_reader,
     opening_failure,
-    pack,
 )
 
 # More threads, or tasks on one loop, than this wait for their turn, for so many seconds:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -12,7 +13,9 @@ from ..engine.durations import ceil_seconds
 from ..engine.plans import Call, Plan, adrive, drive, send
 from ..signals import rate_limit_shadowed, rate_limited
 from .headers import limit_headers
-from .keys import MissingAddress, Subject
+from .keys import MissingAddress, Subject, account_key
+from .logins import Logins, logins_of
+from .operations import Attempt, Reservation
 from .options import GuardOptions
 from .outages import Action, Limiter
 from .rates import OnError, RateLimitDecision, RateLimitRule, Uncounted, Verdict, binding
@@ -43,6 +46,8 @@ class Ask(NamedTuple):
     shadow: bool = False
     #: Tells of refusals alone.
     quiet: bool = False
+    #: The keys that know which of their requests are under way.
+    noted: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, limit: Limit, address: str) -> "Ask":
@@ -146,23 +151,72 @@ class Guard:
         It is left on ``request.rate_limit``, if it is a decision, for ``after`` to tell. A
         refusal is told to receivers of signals; that of a shadow is then permitted.
         """
-        verdict = yield from self._put(ask, spend=spend)
-        if ask.quiet and verdict.permitted:
-            return verdict
-        return (yield from self._tell(request, ask.name, verdict, shadow=ask.shadow))
-
-    def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Action, None]:
-        """Count what was asked for before; if there is no room left by now, it is full anyway."""
-        verdict = yield from self._put(ask, spend=True)
-        if request is not None and not ask.shadow and not ask.quiet:
-            leave(request, ask.name, verdict)
-
-    def _put(self, ask: Ask, *, spend: bool) -> Plan[Action, Verdict]:
         store = self.store
         operation = (
             store.consumption(ask.limits, cost=ask.cost) if spend else store.inspection(ask.limits)
         )
-        return (yield from self._limiter.consume(operation, ask.on_error))
+        verdict = yield from self._limiter.consume(operation, ask.on_error)
+        if ask.quiet and verdict.permitted:
+            return verdict
+        return (yield from self._tell(request, ask.name, verdict, shadow=ask.shadow))
+
+    def reserve(
+        self, request: HttpRequest | None, ask: Ask
+    ) -> Plan[Action, tuple[Verdict, Reservation | None]]:
+        """The same for a request whose end decides whether it counts; ``settle`` says so."""
+        operation = self.store.attempt(ask.limits, ask.noted)
+        verdict, reservation = yield from self._limiter.reserve(operation, ask.on_error)
+        if not (ask.quiet and verdict.permitted):
+            verdict = yield from self._tell(request, ask.name, verdict, shadow=ask.shadow)
+        return verdict, reservation
+
+    def undo(
+        self, request: HttpRequest, ask: Ask, verdict: Verdict, reservation: Reservation
+    ) -> Plan[Action, None]:
+        """What was reserved did not count after all."""
+        attempts = [Attempt(bucket, at, "undo") for bucket, at in reservation.counted]
+        yield from self.settle(attempts, is_here=reservation.is_here)
+        if isinstance(verdict, RateLimitDecision) and getattr(request, TOLD_ATTRIBUTE, None) == (
+            ask.name,
+            verdict,
+        ):
+            remaining = min(verdict.limit, verdict.remaining + 1)
+            reset_after = 0 if remaining == verdict.limit else verdict.reset_after
+            told = replace(verdict, remaining=remaining, reset_after=reset_after)
+            setattr(request, TOLD_ATTRIBUTE, (ask.name, told))
+            request.rate_limit = told  # type: ignore[attr-defined]  # ours to add
+
+    def settle(self, attempts: Iterable[Attempt], *, is_here: bool) -> Plan[Action, None]:
+        """End what was reserved, on the server or in this process's memory."""
+        # To keep what nobody knows to be under way takes nothing.
+        open_ones = [one for one in attempts if one.ending != "keep" or one.bucket.notes_attempts]
+        yield from self._limiter.settle(open_ones, is_here=is_here)
+
+    def settle_logins(self, request: HttpRequest, response: HttpResponseBase) -> Plan[Action, None]:
+        """At the end of a request: what has failed stays counted, what has not is given back."""
+        logins = logins_of(request)
+        logins.has_crashed |= response.status_code >= 500
+        yield from self.forgive(logins.typed | logins.names, logins)
+
+    def forgive(self, names: Iterable[str], logins: Logins | None = None) -> Plan[Action, None]:
+        """Forgive these accounts all that is over, and nothing that is under way."""
+        rules, visitors = self.options.login.account, self.options.visitors
+        keys = [account_key(name, visitors) for name in names] if rules else []
+        forgiven = [
+            Attempt(bucket, 0, "forgive")
+            for key in keys
+            for bucket in self.store.attempt([(key, rule) for rule in rules], [key]).buckets
+        ]
+        for is_here in (False, True):
+            ended = logins.endings(is_here=is_here) if logins else []
+            yield from self.settle([*ended, *forgiven], is_here=is_here)
+
+    def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Action, None]:
+        """Count what was asked for before; if there is no room left by now, it is full anyway."""
+        operation = self.store.consumption(ask.limits, cost=ask.cost)
+        verdict = yield from self._limiter.consume(operation, ask.on_error)
+        if request is not None and not ask.shadow and not ask.quiet:
+            leave(request, ask.name, verdict)
 
     def refuse(
         self,
@@ -187,10 +241,6 @@ class Guard:
             False, seconds, rule.capacity, 0, seconds, rule, retry_after_ms=rule.window_ms
         )
         return (yield from self._tell(request, name, decision, shadow=shadow))
-
-    def forget(self, keys: Iterable[str]) -> Plan[Action, None]:
-        """Let whoever these keys stand for begin anew."""
-        yield from self._limiter.forget(self.store.forgetting(keys))
 
     def _tell(
         self, request: HttpRequest | None, name: str, verdict: Verdict, *, shadow: bool

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from ..engine.commands import Command, ScriptCall
 from ..engine.memory import Memory
 from ..engine.operations import InvalidReply, Operation, Unlink, array, encode, integer, text
 from ..engine.plans import Plan
-from ..engine.protocol import Command
-from ..engine.scripts import ScriptCall
 from ..exceptions import BackendError
 from .algorithms.base import State
 from .algorithms.consume import (
@@ -167,6 +166,15 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         for part in waiting:
             yield from ask(part, 0)
         return tuple(decisions[bucket] for bucket in self.buckets)
+
+
+class Reservation(NamedTuple):
+    """A request that was counted before its end is known."""
+
+    #: Each bucket, and when it was counted there, in its epoch milliseconds.
+    counted: tuple[tuple[Bucket, int], ...]
+    #: Was it counted in this process's memory, in an outage?
+    is_here: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from ..engine.backends import Backend, MemoryBackend
@@ -11,12 +11,13 @@ from ..engine.operations import Operation
 from ..engine.plans import Call, Plan, send
 from ..exceptions import BackendError, BackendOverloaded, BackendUnavailable
 from ..signals import backend_state_changed
-from .operations import Consume, Forget
-from .rates import OnError, Uncounted, Verdict, binding
+from .operations import Attempt, Consume, Reservation, Settle
+from .rates import OnError, RateLimitDecision, Uncounted, Verdict, binding
 
 logger = logging.getLogger("rustauth_django")
 
 Action: TypeAlias = Operation[Any] | Call
+Decisions: TypeAlias = tuple[RateLimitDecision, ...]
 
 # So many failures in a row, and the server is left alone for so many seconds at a time.
 FAILURES = 3
@@ -82,25 +83,54 @@ class Limiter:
 
     def consume(self, operation: Consume, on_error: OnError | None) -> Plan[Action, Verdict]:
         """The binding decision, or what the policy says in its place."""
-        policy = on_error or self._on_error
         try:
             return binding((yield from self._ask(operation)))
         except BackendError as error:
-            if policy == "raise":
-                raise
-            if policy == "allow":
-                return Uncounted(permitted=True, retry_after=0)
-            if isinstance(error, BackendOverloaded):
-                # The server counts all the while: to count here as well would be a second quota.
-                return Uncounted(permitted=False, retry_after=1)
-            if policy == "deny":
-                wait = max(1, ceil_seconds(int(self._breaker.pause * 1000)))
-                return Uncounted(permitted=False, retry_after=wait)
-            return binding(self._stand_in.run(operation))
+            answer = self._without_server(operation, error, on_error)
+            return answer if isinstance(answer, Uncounted) else binding(answer)
 
-    def forget(self, operation: Forget) -> Plan[Action, None]:
-        """Forget buckets here and on the server; no error, since they end by themselves."""
-        self._stand_in.run(operation)
+    def reserve(
+        self, operation: Consume, on_error: OnError | None
+    ) -> Plan[Action, tuple[Verdict, Reservation | None]]:
+        """The same, and what was counted, for ``settle``; None if nothing was."""
+        answer: Decisions | Uncounted
+        try:
+            answer, is_here = (yield from self._ask(operation)), False
+        except BackendError as error:
+            answer, is_here = self._without_server(operation, error, on_error), True
+        if isinstance(answer, Uncounted):
+            return answer, None
+        verdict = binding(answer)
+        if not verdict.permitted:
+            return verdict, None
+        counted = zip(operation.buckets, answer, strict=True)
+        attempts = tuple([(bucket, one.counted_at_ms) for bucket, one in counted])
+        return verdict, Reservation(attempts, is_here)
+
+    def _without_server(
+        self, operation: Consume, error: BackendError, on_error: OnError | None
+    ) -> "Decisions | Uncounted":
+        policy = on_error or self._on_error
+        if policy == "raise":
+            raise error
+        if policy == "allow":
+            return Uncounted(permitted=True, retry_after=0)
+        if isinstance(error, BackendOverloaded):
+            # The server counts all the while: to count here as well would be a second quota.
+            return Uncounted(permitted=False, retry_after=1)
+        if policy == "deny":
+            wait = max(1, ceil_seconds(int(self._breaker.pause * 1000)))
+            return Uncounted(permitted=False, retry_after=wait)
+        return self._stand_in.run(operation)
+
+    def settle(self, attempts: Iterable[Attempt], *, is_here: bool) -> Plan[Action, None]:
+        """End attempts where they were counted; while the server is away, they stay counted."""
+        operation = Settle(tuple(attempts))
+        if not operation.attempts:
+            return
+        if is_here:
+            self._stand_in.run(operation)
+            return
         try:
             yield from self._ask(operation)
         except BackendError:

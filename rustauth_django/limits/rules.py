@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from django.conf import settings
 from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.http import HttpRequest
 from django.urls import ResolverMatch, get_urlconf
@@ -226,7 +225,7 @@ class RuleSet:
             len(request.path_info) > MAX_KNOWN_PATH
             or hasattr(request, "urlconf")
             or any(callable(entry.rule) for entry in self.entries)
-            or is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]
+            or is_language_prefix_patterns_used(get_urlconf())[0]  # type: ignore[arg-type]  # None too
         )
 
     def _first(

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..engine.commands import Command, Script
 from ..engine.memory import Memory
 from ..engine.operations import CONDITIONS, Condition, Operation, Set, encode, integer
 from ..engine.plans import Plan
-from ..engine.protocol import Command
-from ..engine.scripts import Script
 from .records import read_index, write_index
 
 PUT_SESSION = Script.load(__package__, "lua/sessions.lua", "lua/put_session.lua")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from ...engine.scripts import Script
+from ...engine.commands import Script
 from . import fixed_window, gcra, lockout, rustauth, sliding_log, sliding_window
 from .base import State, Step, StepFunction, UndoFunction
 

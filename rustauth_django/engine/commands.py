@@ -1,15 +1,41 @@
-"""Lua, read once from its files, and how it is called."""
+"""Commands as a server is sent them, and those that run Lua, which is read once from its files."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
-from .protocol import Packed, pack_arguments
+Command: TypeAlias = tuple[str | bytes | int, ...]
+
+# Sent before a command for a slot of a cluster that is on its way to another server.
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 # The text of each script that was loaded, by its SHA-1.
 _texts: dict[Any, str] = {}
+
+
+class Packed(tuple[str | bytes | int, ...]):
+    """A command that brings its own ``packed`` form."""
+
+    packed: bytes
+
+
+def pack(command: Command) -> bytes:
+    """A command as it goes out. Raises ``UnicodeEncodeError`` for text that UTF-8 cannot hold."""
+    if type(command) is Packed:
+        return command.packed
+    return b"*%d\r\n%b" % (len(command), pack_arguments(command))
+
+
+def pack_arguments(arguments: Iterable[str | bytes | int]) -> bytes:
+    """Some arguments of a command, as they go out."""
+    parts = []
+    for argument in arguments:
+        if type(argument) is not bytes:
+            argument = str(argument).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
+    return b"".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

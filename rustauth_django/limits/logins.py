@@ -1,0 +1,69 @@
+"""The logins of a request: counted before a password is looked at, settled when all is known."""
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+from .operations import Attempt, Reservation
+
+# On a request whose logins the middleware settles: a ``Logins``, or None before the first.
+LOGINS_ATTRIBUTE = "_rate_limit_logins"
+
+
+@dataclass(slots=True)
+class Try:
+    """One call of ``authenticate()``: the name that was typed, and what was counted for it."""
+
+    typed: str | None
+    reservation: Reservation
+    has_failed: bool = False
+
+
+class Logins:
+    """What became of the logins of a request. Receivers of signals mark it, without any I/O."""
+
+    def __init__(self) -> None:
+        self.tries: list[Try] = []
+        #: The names of users who were signed in.
+        self.names: set[str] = set()
+        self.has_crashed = False
+
+    def fail(self, typed: str | None) -> None:
+        """The last attempt under this name has failed; a name that is a secret is not told."""
+        pending = [one for one in self.tries if not one.has_failed]
+        named = [one for one in pending if one.typed == typed]
+        for one in (named or pending)[-1:]:
+            one.has_failed = True
+
+    @property
+    def done(self) -> list[Try]:
+        """The attempts that have not failed: somebody was found."""
+        return [] if self.has_crashed else [one for one in self.tries if not one.has_failed]
+
+    @property
+    def typed(self) -> set[str]:
+        """The names under which somebody was found."""
+        return {one.typed for one in self.done if one.typed}
+
+    def endings(self, *, is_here: bool) -> list[Attempt]:
+        """How each attempt ends that was counted there.
+
+        A name may be tried in several ways, first as an e-mail address: where one of them
+        succeeds, none of them counts.
+        """
+        done, typed = self.done, self.typed
+        return [
+            Attempt(bucket, at, "undo" if one in done or one.typed in typed else "keep")
+            for one in self.tries
+            if one.reservation.is_here == is_here
+            for bucket, at in one.reservation.counted
+        ]
+
+
+def logins_of(request: HttpRequest) -> Logins:
+    """The logins of a request that the middleware handles."""
+    logins: Logins | None = getattr(request, LOGINS_ATTRIBUTE)
+    if logins is None:
+        logins = Logins()
+        setattr(request, LOGINS_ATTRIBUTE, logins)
+    return logins
