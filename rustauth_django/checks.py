@@ -1,7 +1,8 @@
 """System checks: every wrong setting, and what should not go into production.
 
 Errors: E001 RUSTAUTH is no dictionary, E002 unknown name, E003 wrong value, E004
-settings that exclude each other, E005 the backend cannot be opened, E006 a wrong rule.
+settings that exclude each other, E005 the backend cannot be opened, E006 a wrong rule, E007
+an authentication backend that takes passwords before the protection of logins.
 Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
 W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
 W007 a cache whose connections wait for long, W008 proxies without a header. Warning of
@@ -25,6 +26,7 @@ from .connections import build_wiring, client_of_cache, open_settings
 from .exceptions import InvalidConfig
 from .limits.clients import Network
 from .limits.paths import base, matches, normalize_path
+from .limits.protection import FIRST, UNPROTECTED, unprotected, unprotected_backend
 from .limits.rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
 
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
@@ -47,6 +49,14 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         hint = 'For example "URL": "redis://127.0.0.1:6379/0", or "CACHE": "default".'
         found.append(Error(f"{error}.", hint=hint, id="rustauth_django.E005"))
     return found
+
+
+def check_logins(**kwargs: Any) -> list[CheckMessage]:
+    """A protection of logins that does not protect."""
+    backend = unprotected_backend()
+    if backend is None:
+        return []
+    return [Error(f"{unprotected(backend)}.", hint=FIRST, id=UNPROTECTED)]
 
 
 def check_urls(**kwargs: Any) -> list[CheckMessage]:

@@ -7,9 +7,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
 
+from .conf import silenced_checks
 from .connections import get_guard
 from .limits.guard import after, is_to_be_rendered
 from .limits.logins import LOGINS_ATTRIBUTE
+from .limits.protection import require_protection
 
 
 class RateLimitMiddleware:
@@ -27,6 +29,7 @@ class RateLimitMiddleware:
         self.get_response = get_response
         # A wrong setting stops the site here, as it starts.
         get_guard()
+        require_protection(silenced_checks())
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)

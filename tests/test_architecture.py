@@ -17,7 +17,7 @@ LINES = [
     ["limits"],
     ["storage", "stores", "conf", "connections"],
     ["sessions", "verification"],
-    ["middleware", "decorators", "login"],
+    ["middleware", "decorators", "attempts", "login"],
     ["contrib", "management", "checks", "apps", ""],
 ]
 LINE = {room: number for number, line in enumerate(LINES) for room in line}

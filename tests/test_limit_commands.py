@@ -25,8 +25,8 @@ from rustauth_django import RateLimitRule, RustAuthStores
 from rustauth_django.conf import get_settings
 from rustauth_django.connections import get_stores
 from rustauth_django.decorators import rate_limit
+from rustauth_django.limits.keys import account_key
 from rustauth_django.limits.standings import rule_named
-from rustauth_django.login import account_key
 
 from .servers import Server
 from .site import Site

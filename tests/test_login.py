@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
-from rustauth_django.login import account_key
+from rustauth_django.limits.keys import account_key
 
 from .people import PASSWORD
 from .site import Site

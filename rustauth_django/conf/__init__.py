@@ -135,6 +135,11 @@ def middleware_paths() -> list[str]:
     return list(settings.MIDDLEWARE)
 
 
+def silenced_checks() -> list[str]:
+    """``settings.SILENCED_SYSTEM_CHECKS``, ids of checks."""
+    return list(settings.SILENCED_SYSTEM_CHECKS)
+
+
 def session_engine() -> str:
     """``settings.SESSION_ENGINE``, a module's path."""
     return str(settings.SESSION_ENGINE)

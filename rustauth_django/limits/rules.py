@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.http import HttpRequest
-from django.urls import ResolverMatch, get_urlconf
+from django.urls import ResolverMatch, get_resolver, get_urlconf
 from django.utils.translation import get_language_from_path
 
 from ..engine.plans import Call, Plan
@@ -143,11 +143,17 @@ def _without_language(path: str, route: str) -> tuple[str, str]:
     if (
         slash
         and route.startswith(f"{language}/")
-        and is_language_prefix_patterns_used(get_urlconf())[0]  # type: ignore[arg-type]  # None too
+        and has_languages()
         and get_language_from_path(path)
     ):
         return f"/{rest}", route.removeprefix(f"{language}/")
     return path, route
+
+
+def has_languages() -> bool:
+    """Does the URLconf in force have ``i18n_patterns()``?"""
+    # By its name: Django remembers the answer for None, whatever ROOT_URLCONF is by then.
+    return is_language_prefix_patterns_used(str(get_resolver(get_urlconf()).urlconf_name))[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +231,7 @@ class RuleSet:
             len(request.path_info) > MAX_KNOWN_PATH
             or hasattr(request, "urlconf")
             or any(callable(entry.rule) for entry in self.entries)
-            or is_language_prefix_patterns_used(get_urlconf())[0]  # type: ignore[arg-type]  # None too
+            or has_languages()
         )
 
     def _first(
