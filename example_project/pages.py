@@ -102,7 +102,7 @@ class ConfirmSignUpView(auth.LinkView):
                 user.save()
         except IntegrityError:  # by another link, at the same moment
             return self.show(is_valid=False)
-        login(self.request, user, backend="django.contrib.auth.backends.ModelBackend")
+        login(self.request, user)
         return redirect("home")
 
 

@@ -48,10 +48,7 @@ RUSTAUTH = {
 }
 
 SESSION_ENGINE = "rustauth_django.sessions"
-AUTHENTICATION_BACKENDS = [
-    "rustauth_django.login.LoginProtection",  # first
-    "django.contrib.auth.backends.ModelBackend",
-]
+AUTHENTICATION_BACKENDS = ["rustauth_django.login.ModelBackend"]
 
 DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / ".run" / "db.sqlite3"}

@@ -12,19 +12,32 @@ An account is what was typed, as an HMAC, whether or not there is such a user: n
 tells them apart.
 """
 
+import re
 from typing import Any, TypeGuard
 
 from django.contrib.auth import get_backends, get_user_model
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import (
+    MultipleObjectsReturned,
+    ObjectDoesNotExist,
+    PermissionDenied,
+)
+from django.db import Error
 from django.http import HttpRequest
 
 from .connections import get_guard
-from .engine.plans import Plan
+from .engine.plans import Call, Plan
 from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, django_request
-from .limits.keys import LOGIN, MissingAddress, account_key
+from .limits.keys import LOGIN, MAX_TYPED, MissingAddress, account_key, name_key
 from .limits.logins import LOGINS_ATTRIBUTE, Try, logins_of
 from .limits.outages import Action
 from .limits.protection import protects
+from .limits.rates import RateLimitRule
+
+# What looks like a secret among credentials, as Django has it.
+SECRETS = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
+# No user, several of one name, no such method, what no column can hold, or no database: what the
+# backends make of it is their business.
+NOBODY = (ObjectDoesNotExist, MultipleObjectsReturned, AttributeError, ValueError, Error)
 
 TYPED_ATTRIBUTE = "_rate_limit_typed"
 
@@ -81,11 +94,13 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     guard, request = get_guard(), django_request(request)
     if not (guard.options.enabled and guard.options.login.account and is_protected()):
         return
-    if is_settled(request):
-        logins_of(request).names.add(user.get_username())
-        return
+    visitors = guard.options.visitors
     names = filter(None, {user.get_username(), getattr(request, TYPED_ATTRIBUTE, None)})
-    guard.run(guard.forgive(names))
+    keys = {account_key(user, visitors), *(name_key(name, visitors) for name in names)}
+    if is_settled(request):
+        logins_of(request).signed_in |= keys
+        return
+    guard.run(guard.forgive(keys))
 
 
 def is_settled(request: HttpRequest | None) -> TypeGuard[HttpRequest]:
@@ -110,7 +125,12 @@ def ask_of(
         _, is_exempt = yield from guard.screen(request)
         if is_exempt:
             return None
-    limits = [(account_key(typed, visitors), rule) for rule in rules.account] if typed else []
+    limits: list[tuple[str, RateLimitRule]] = []
+    if typed and rules.account:
+        user = yield from find_user(typed)
+        key = account_key(user, visitors) if user else name_key(typed, visitors)
+        limits = [(key, rule) for rule in rules.account]
+    noted = frozenset([key for key, _ in limits])
     if request is not None:
         try:
             address = visitors.address(request)
@@ -119,14 +139,39 @@ def ask_of(
         if address:
             limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
     # How much an account has left is nobody's business but its owner's.
-    noted = frozenset([key for key, _ in limits[: len(rules.account)] if typed])
     return Ask(LOGIN, tuple(limits), quiet=True, noted=noted) if limits else None
 
 
 def typed_name(credentials: dict[str, Any]) -> str | None:
-    """The name among some credentials, as it was typed."""
-    for field in (get_user_model().USERNAME_FIELD, "username", "email", "login"):
+    """The name among some credentials, as it was typed; a phone number will do."""
+    usual = (get_user_model().USERNAME_FIELD, "username", "email", "login")
+    others = [name for name in credentials if not SECRETS.search(name)]
+    for field in (*usual, *others):
         value = credentials.get(field)
-        if isinstance(value, str) and value:
-            return value
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+            return str(value)
     return None
+
+
+def find_user(name: str) -> Plan[Action, Any]:
+    """The user whom the database finds by what was typed; None if it finds none.
+
+    It is asked for every attempt, so that the time tells nobody whether there is such a user.
+    """
+    if len(name) > MAX_TYPED:
+        return None
+    return (yield Call(_find_user, (name,), twin=_afind_user))
+
+
+def _find_user(name: str) -> Any:
+    try:
+        return get_user_model()._default_manager.get_by_natural_key(name)
+    except NOBODY:
+        return None
+
+
+async def _afind_user(name: str) -> Any:
+    try:
+        return await get_user_model()._default_manager.aget_by_natural_key(name)
+    except NOBODY:
+        return None

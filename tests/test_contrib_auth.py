@@ -215,6 +215,19 @@ def test_a_magic_link_signs_in_once(ada: User, mailoutbox: list[Any]) -> None:
     assert other.get("/who/").content == b"nobody"
 
 
+@pytest.mark.parametrize("first", ["LoginProtection", "ModelBackend"])
+def test_a_magic_link_signs_in_by_a_backend_of_the_site(
+    local_ada: User, mailoutbox: list[Any], first: str
+) -> None:
+    """By one that knows users."""
+    backends = [f"rustauth_django.login.{first}", "django.contrib.auth.backends.ModelBackend"]
+    with override_settings(AUTHENTICATION_BACKENDS=backends[: 2 if "Login" in first else 1]):
+        client = Client()
+        client.post("/link/", {"email": ADDRESS})
+        client.post("/magic/", {"token": token_in(link_in(mailoutbox[-1]))})
+        assert client.get("/who/").content == b"ada"
+
+
 def test_a_magic_link_leads_where_django_says(local_ada: User, mailoutbox: list[Any]) -> None:
     """LOGIN_REDIRECT_URL, if the view has no place of its own."""
     Client().post("/link/", {"email": ADDRESS})

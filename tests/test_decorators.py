@@ -8,9 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
 from rustauth_django import BackendUnavailable, InvalidConfig, RateLimitRule
+from rustauth_django.connections import get_guard
 from rustauth_django.contrib.testing import fresh_rate_limits
 from rustauth_django.decorators import rate_limit
-from rustauth_django.limits.keys import Visitors
+from rustauth_django.limits.keys import Visitors, fold
 from rustauth_django.signals import rate_limit_shadowed, rate_limited
 
 from .conftest import Clock
@@ -304,12 +305,45 @@ def test_partials_count_apart(local: Site, kind: str) -> None:
         assert local.statuses("GET", f"/{kind}{route}", 2) == [200, 429]
 
 
-def test_long_texts_are_not_compared_as_people_do() -> None:
-    """Normalising takes time that grows with the square of their length."""
-    visitors = Visitors(None, True, "deny", "secret")  # type: ignore[arg-type]
-    text = "a" + "\u0300\u0316" * 100_000
-    assert visitors.typed(text) == visitors.digest(text)
-    assert visitors.typed(" Ada ") == visitors.digest("ada")
+SPELLINGS = [
+    *("Jose Ruiz", "jose ruiz", " JOSE\tRUIZ ", "joseruiz\x00\x7f"),
+    *(
+        "José Ruíz",
+        "Jose\u0301 ruiz",
+        "ｊｏｓｅ ｒｕｉｚ",
+        "jos\u200be ru\u00adiz",
+        "jose ru\u0131z",
+    ),
+    *("\ufeffjose\u3164 ruiz\ufe0f", "jo\ud800se ruiz", "\U000e0041jose ruiz"),
+    "j" + "\u0300\u0316" * 1_000 + "oseruiz",
+]
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_one_name_in_many_spellings(text: str) -> None:
+    """Case, forms, marks, blanks and what nobody sees."""
+    assert fold(text) == "joseruiz"
+
+
+@pytest.mark.parametrize(("text", "folded"), [("Straße", "strasse"), ("Дмитрий", "дмитрии")])
+def test_letters_stay_letters(text: str, folded: str) -> None:
+    """Of any script."""
+    assert fold(text) == folded
+
+
+def test_folding_is_done_once(local: Site) -> None:
+    """What is folded stays as it is."""
+    for text in (*SPELLINGS, "ﷺ", "\u1e9e", "ǅ", "㎏"):
+        assert fold(fold(text)) == fold(text)
+
+
+def test_padding_is_no_way_around_a_limit(local: Site, kind: str) -> None:
+    """What nobody types is one thing, however it is made longer."""
+    visitors = get_guard().options.visitors
+    assert visitors.typed("ada" + "\u200b" * 4_000) == visitors.typed("ada")
+    assert visitors.typed("a" * 5_000) == visitors.typed("b" * 6_000) != visitors.typed("a")
+    sent = [{"email": "ada@example.com" + " " * length} for length in (0, 400, 4_000)]
+    assert [local.post(f"/{kind}json", json=one).status_code for one in sent] == [200, 429, 429]
 
 
 def test_nothing_is_limited_where_limits_are_off(local: Site, kind: str) -> None:

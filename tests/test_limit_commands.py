@@ -25,7 +25,7 @@ from rustauth_django import RateLimitRule, RustAuthStores
 from rustauth_django.conf import get_settings
 from rustauth_django.connections import get_stores
 from rustauth_django.decorators import rate_limit
-from rustauth_django.limits.keys import account_key
+from rustauth_django.limits.keys import account_key, name_key
 from rustauth_django.limits.standings import rule_named
 
 from .servers import Server
@@ -448,13 +448,18 @@ def test_unblock_frees_a_user(site: Site) -> None:
     """What counts by the user, and the failed logins of the account; others stay."""
     user = User.objects.create_user("Ann")
     visitors = get_settings().rate_limit.visitors
-    mine = {f"user:{user.pk}|view", f"192.0.2.1|user:{user.pk}|v", account_key("ann", visitors)}
-    others = {f"user:{user.pk}0|view", account_key("bob", visitors)}
+    mine = {
+        f"user:{user.pk}|view",
+        f"192.0.2.1|user:{user.pk}|v",
+        name_key("ann", visitors),
+        account_key(user, visitors),
+    }
+    others = {f"user:{user.pk}0|view", name_key("bob", visitors)}
     for key in mine | others:
         spend(key, FIVE)
     *freed, summary = run("rustauth_unblock", "--user", f"{user.pk}")
     assert set(freed) == mine
-    assert summary == f"Freed 3 buckets of user {user.pk}."
+    assert summary == f"Freed 4 buckets of user {user.pk}."
     assert set(listed()) == others
 
 

@@ -16,10 +16,13 @@ from rest_framework.views import APIView
 
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
-from rustauth_django.limits.keys import account_key
+from rustauth_django.limits.keys import name_key
 
 from .people import PASSWORD
 from .site import Site
+
+# The account is looked up, whether or not it is there.
+pytestmark = pytest.mark.django_db
 
 PROTECTION = "rustauth_django.login.LoginProtection"
 BACKENDS = [PROTECTION, "tests.people.PeopleBackend"]
@@ -187,7 +190,7 @@ def test_names_are_in_no_key(local: Site) -> None:
     local.post("/api/", wrong("ada@example.com"))
     assert not [key for key in local.buckets() if "ada" in key]
     visitors = get_guard().options.visitors
-    assert account_key("ADA@example.com", visitors) in local.buckets()
+    assert name_key("ADA@example.com", visitors) in local.buckets()
 
 
 def test_without_a_request_the_account_counts(local: Site) -> None:

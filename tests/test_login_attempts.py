@@ -18,10 +18,13 @@ from rest_framework.views import APIView
 
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
-from rustauth_django.limits.keys import account_key
+from rustauth_django.limits.keys import name_key
 
 from .people import PASSWORD, PeopleBackend
 from .site import PeerClient, Site
+
+# The account is looked up, whether or not it is there.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 BACKENDS = ["rustauth_django.login.LoginProtection", f"{__name__}.Gate"]
 SETTINGS = {"ENABLED": True, "RULES": [{"path": "*", "disabled": True}]}
@@ -225,7 +228,7 @@ def test_twelve_right_passwords_pass(local: Site, way: str) -> None:
         assert answer.status_code in (200, 302)
     for rule, key in (
         (get_guard().options.login.address[0], "127.0.0.1|login"),
-        (get_guard().options.login.account[0], account_key("ada", get_guard().options.visitors)),
+        (get_guard().options.login.account[0], name_key("ada", get_guard().options.visitors)),
     ):
         assert rate_limit_store.peek(key, rule).remaining == rule.max
 

@@ -135,6 +135,11 @@ def middleware_paths() -> list[str]:
     return list(settings.MIDDLEWARE)
 
 
+def authentication_backends() -> list[str]:
+    """``settings.AUTHENTICATION_BACKENDS``, paths of classes."""
+    return list(settings.AUTHENTICATION_BACKENDS)
+
+
 def silenced_checks() -> list[str]:
     """``settings.SILENCED_SYSTEM_CHECKS``, ids of checks."""
     return list(settings.SILENCED_SYSTEM_CHECKS)

@@ -8,10 +8,11 @@ import json
 import logging
 from collections.abc import Iterable
 from typing import Any, ClassVar
+from unicodedata import normalize
 from urllib.parse import urlencode
 
 from django import forms
-from django.contrib.auth import get_user_model, login, views
+from django.contrib.auth import get_user_model, load_backend, login, views
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.contrib.auth.views import INTERNAL_RESET_SESSION_TOKEN
@@ -28,7 +29,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView, TemplateView
 
 from .. import verification
-from ..conf import login_redirect_url, password_reset_timeout
+from ..conf import authentication_backends, login_redirect_url, password_reset_timeout
 from ..exceptions import BackendError
 from ..verification.records import Verification
 
@@ -168,14 +169,18 @@ class ConfirmEmailView(LinkView):
 
 
 class MagicLinkView(LinkView):
-    """The user at the address is signed in, by ``backend``, if active."""
+    """The user at the address is signed in, if active.
+
+    ``backend`` is the path of the authentication backend to say so; None means the first that knows
+    users.
+    """
 
     purpose = "magic-link"
     url_name = "magic_link"
     title = _("Sign in")
     button = _("Sign in")
     invitation = _("Follow this link to sign in:")
-    backend = "django.contrib.auth.backends.ModelBackend"
+    backend: str | None = None
     #: Where to go then; None means LOGIN_REDIRECT_URL.
     success_url: str | None = None
 
@@ -184,7 +189,7 @@ class MagicLinkView(LinkView):
         return user if user and user.is_active else None
 
     def confirmed(self, user: Any) -> HttpResponse:
-        login(self.request, user, backend=self.backend)
+        login(self.request, user, backend=self.backend or backend_with_users())
         return redirect(self.success_url or login_redirect_url())
 
 
@@ -217,13 +222,27 @@ class SendMagicLinkView(FormView):  # type: ignore[type-arg]  # not to be subscr
         return super().form_valid(form)
 
     def get_users(self, email: str) -> Iterable[Any]:
-        """Those at an address, however it is spelled; the mail goes to the address on file."""
+        """Those at an address; the mail goes to the address on file."""
         users = get_user_model()
         named = {f"{users.get_email_field_name()}__iexact": email, "is_active": True}
-        return users._default_manager.filter(**named)
+        # Some databases find more than was typed.
+        found = users._default_manager.filter(**named)
+        return [user for user in found if is_same_address(email, address_of(user))]
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(is_sent="sent" in self.request.GET, **kwargs)
+
+
+def backend_with_users() -> str:
+    """The path of the first authentication backend that has ``get_user``."""
+    paths = authentication_backends()
+    return next(path for path in paths if hasattr(load_backend(path), "get_user"))
+
+
+def is_same_address(typed: str, on_file: str) -> bool:
+    """Are these the same but for case? So Django's form for a reset compares them."""
+    one, other = (normalize("NFKC", text).casefold() for text in (typed, on_file))
+    return one == other
 
 
 def address_of(user: Any) -> str:

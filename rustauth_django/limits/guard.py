@@ -13,7 +13,7 @@ from ..engine.durations import ceil_seconds
 from ..engine.plans import Call, Plan, adrive, drive, send
 from ..signals import rate_limit_shadowed, rate_limited
 from .headers import limit_headers
-from .keys import MissingAddress, Subject, account_key
+from .keys import MissingAddress, Subject
 from .logins import Logins, logins_of
 from .operations import Attempt, Reservation
 from .options import GuardOptions
@@ -196,15 +196,15 @@ class Guard:
         """At the end of a request: what has failed stays counted, what has not is given back."""
         logins = logins_of(request)
         logins.has_crashed |= response.status_code >= 500
-        yield from self.forgive(logins.typed | logins.names, logins)
+        yield from self.forgive(logins.accounts, logins)
 
-    def forgive(self, names: Iterable[str], logins: Logins | None = None) -> Plan[Action, None]:
-        """Forgive these accounts all that is over, and nothing that is under way."""
-        rules, visitors = self.options.login.account, self.options.visitors
-        keys = [account_key(name, visitors) for name in names] if rules else []
+    def forgive(self, accounts: Iterable[str], logins: Logins | None = None) -> Plan[Action, None]:
+        """Forgive accounts, by their keys, all that is over, and nothing that is under way."""
+        rules = self.options.login.account
         forgiven = [
             Attempt(bucket, 0, "forgive")
-            for key in keys
+            for key in accounts
+            if rules
             for bucket in self.store.attempt([(key, rule) for rule in rules], [key]).buckets
         ]
         for is_here in (False, True):

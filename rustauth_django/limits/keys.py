@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from django.http import HttpRequest
 from django.utils.functional import LazyObject, empty
@@ -27,7 +27,7 @@ MissingIP: TypeAlias = Literal["deny", "shared-bucket", "allow"]
 KeyFunction: TypeAlias = Callable[[HttpRequest], Any]
 Key: TypeAlias = str | KeyFunction | tuple[str | KeyFunction, ...]
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-MAX_TYPED = 320  # as long as an e-mail address may be
+MAX_TYPED = 4096
 # The name of the limits on logins, in headers and keys.
 LOGIN = "login"
 KINDS = ("header", "post", "get", "json")
@@ -35,6 +35,30 @@ KEY_HINT = (
     'write "ip", "user", "user_or_ip", "header:NAME", "post:FIELD", "get:FIELD", "json:FIELD",'
     " a function of the request or its dotted path, or a tuple of them"
 )
+
+
+# Letters to Unicode, and nothing to the eye.
+FILLERS = "\u115f\u1160\u3164\uffa0"
+NOT_PRINTED = dict.fromkeys((*range(33), 127))
+
+
+def fold(text: str) -> str:
+    """What people type, in one spelling for all that databases or people take for the same.
+
+    Without regard to case, to compatibility forms (such as full width), to marks on letters, to
+    blanks and to characters that nobody sees. More texts become one than in any one database.
+    """
+    if text.isascii():
+        return text.translate(NOT_PRINTED).lower()
+    # Marks go first: to order them takes time that grows with the square of their number.
+    seen = "".join(filter(_is_seen, text))
+    letters = normalize("NFD", normalize("NFKC", seen).casefold())
+    return "".join(filter(_is_seen, letters)).replace("\u0131", "i")
+
+
+def _is_seen(char: str) -> bool:
+    kind = category(char)
+    return not (kind[0] in "CZ" or kind in ("Mn", "Me") or char in FILLERS)
 
 
 class MissingAddress(Exception):
@@ -64,10 +88,9 @@ class Visitors:
         return hmac.new(self.secret.encode(), text.encode(errors="replace"), sha256).hexdigest()
 
     def typed(self, text: str) -> str:
-        """The same of something that people type: without regard to case and blanks around."""
-        # Normalising takes time that grows with the square of what a client may send.
-        is_long = len(text) > MAX_TYPED
-        return self.digest(text if is_long else normalize("NFKC", text).strip().lower())
+        """The same of something that people type, as ``fold`` has it."""
+        # Nobody types so much: it counts as one thing, so that no padding is a way around a limit.
+        return self.digest("\0" if len(text) > MAX_TYPED else fold(text))
 
 
 Reader: TypeAlias = Callable[[HttpRequest, Visitors], Plan[Call, str | None]]
@@ -150,9 +173,15 @@ def user_key(pk: Any) -> str:
     return f"user:{pk}"
 
 
-def account_key(name: str, visitors: Visitors) -> str:
-    """The key under which an account's failed logins are counted."""
+def name_key(name: str, visitors: Visitors) -> str:
+    """The key under which failed logins are counted of a name that is no user's."""
     return f"account:{visitors.typed(name)}|{LOGIN}"
+
+
+def account_key(user: Any, visitors: Visitors) -> str:
+    """The key under which a user's failed logins are counted, however the name is spelled."""
+    pk = user._meta.pk.to_python(user.pk)
+    return f"account:{visitors.digest(f'pk:{pk}')}|{LOGIN}"
 
 
 def _read_user_or_ip(request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:

@@ -24,8 +24,8 @@ class Logins:
 
     def __init__(self) -> None:
         self.tries: list[Try] = []
-        #: The names of users who were signed in.
-        self.names: set[str] = set()
+        #: The keys of the accounts of users who were signed in.
+        self.signed_in: set[str] = set()
         self.has_crashed = False
 
     def fail(self, typed: str | None) -> None:
@@ -41,9 +41,10 @@ class Logins:
         return [] if self.has_crashed else [one for one in self.tries if not one.has_failed]
 
     @property
-    def typed(self) -> set[str]:
-        """The names under which somebody was found."""
-        return {one.typed for one in self.done if one.typed}
+    def accounts(self) -> set[str]:
+        """The keys of the accounts whose attempts did not fail."""
+        counted = [pair for one in self.done for pair in one.reservation.counted]
+        return self.signed_in | {bucket.key for bucket, _ in counted if bucket.notes_attempts}
 
     def endings(self, *, is_here: bool) -> list[Attempt]:
         """How each attempt ends that was counted there.
@@ -51,7 +52,8 @@ class Logins:
         A name may be tried in several ways, first as an e-mail address: where one of them
         succeeds, none of them counts.
         """
-        done, typed = self.done, self.typed
+        done = self.done
+        typed = {one.typed for one in done if one.typed}
         return [
             Attempt(bucket, at, "undo" if one in done or one.typed in typed else "keep")
             for one in self.tries
