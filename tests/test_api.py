@@ -41,6 +41,7 @@ def test_public_modules() -> None:
     }
     internal = {
         "__init__",
+        "attempts",
         "engine",
         "limits",
         "conf",

@@ -153,7 +153,8 @@ def _without_language(path: str, route: str) -> tuple[str, str]:
 def has_languages() -> bool:
     """Does the URLconf in force have ``i18n_patterns()``?"""
     # By its name: Django remembers the answer for None, whatever ROOT_URLCONF is by then.
-    return is_language_prefix_patterns_used(str(get_resolver(get_urlconf()).urlconf_name))[0]
+    urlconf: Any = get_resolver(get_urlconf()).urlconf_name
+    return is_language_prefix_patterns_used(urlconf)[0]
 
 
 @dataclass(frozen=True, slots=True)
