@@ -23,6 +23,7 @@ from django.core.exceptions import (
 )
 from django.db import Error
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 
 from .connections import get_guard
 from .engine.plans import Call, Plan
@@ -42,11 +43,9 @@ NOBODY = (ObjectDoesNotExist, MultipleObjectsReturned, AttributeError, ValueErro
 TYPED_ATTRIBUTE = "_rate_limit_typed"
 
 
-def check(
-    guard: Guard, request: HttpRequest | None, credentials: dict[str, Any]
-) -> Plan[Action, None]:
-    """The step before a password is looked at."""
-    request, typed = django_request(request), typed_name(credentials)
+def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[Action, None]:
+    """The step before a password is looked at; of the credentials it sees the name alone."""
+    request = django_request(request)
     if request is not None:
         setattr(request, TYPED_ATTRIBUTE, typed)
         # What became of an earlier attempt of the same request is not this one's.
@@ -142,6 +141,7 @@ def ask_of(
     return Ask(LOGIN, tuple(limits), quiet=True, noted=noted) if limits else None
 
 
+@sensitive_variables("credentials", "value")
 def typed_name(credentials: dict[str, Any]) -> str | None:
     """The name among some credentials, as it was typed; a phone number will do."""
     usual = (get_user_model().USERNAME_FIELD, "username", "email", "login")

@@ -8,10 +8,11 @@ through ``authenticate()`` is covered: Django's form and admin, DRF, django-alla
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth import backends
+from django.contrib.auth import backends, get_user_model
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 
-from .attempts import check
+from .attempts import check, typed_name
 from .connections import get_guard
 from .exceptions import InvalidConfig
 
@@ -31,14 +32,16 @@ class Protection:
                 ' add "rustauth_django" to INSTALLED_APPS'
             )
 
+    @sensitive_variables("credentials")
     def check(self, request: HttpRequest | None, credentials: dict[str, Any]) -> None:
         """Raise ``PermissionDenied``, which ends the login, if there must be a wait."""
         guard = get_guard()
-        guard.run(check(guard, request, credentials))
+        guard.run(check(guard, request, typed_name(credentials)))
 
+    @sensitive_variables("credentials")
     async def acheck(self, request: HttpRequest | None, credentials: dict[str, Any]) -> None:
         guard = get_guard()
-        await guard.arun(check(guard, request, credentials))
+        await guard.arun(check(guard, request, typed_name(credentials)))
 
 
 class LoginProtection(Protection):
@@ -47,9 +50,11 @@ class LoginProtection(Protection):
     It has no ``get_user``: Django and django-allauth sign nobody in by such a backend.
     """
 
+    @sensitive_variables("credentials")
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         self.check(request, credentials)
 
+    @sensitive_variables("credentials")
     async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
         await self.acheck(request, credentials)
 
@@ -57,6 +62,7 @@ class LoginProtection(Protection):
 class ModelBackend(Protection, backends.ModelBackend):
     """Django's own backend, protected."""
 
+    @sensitive_variables("password", "kwargs")
     def authenticate(
         self,
         request: HttpRequest | None,
@@ -64,9 +70,11 @@ class ModelBackend(Protection, backends.ModelBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        self.check(request, {"username": username, **kwargs})
+        if asks(username, password, kwargs):
+            self.check(request, {"username": username, **kwargs})
         return super().authenticate(request, username, password, **kwargs)
 
+    @sensitive_variables("password", "kwargs")
     async def aauthenticate(
         self,
         request: HttpRequest | None,
@@ -74,5 +82,12 @@ class ModelBackend(Protection, backends.ModelBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        await self.acheck(request, {"username": username, **kwargs})
+        if asks(username, password, kwargs):
+            await self.acheck(request, {"username": username, **kwargs})
         return await super().aauthenticate(request, username, password, **kwargs)
+
+
+def asks(username: str | None, password: str | None, more: dict[str, Any]) -> bool:
+    """Will Django's backend look at a password, with these arguments?"""
+    name = more.get(get_user_model().USERNAME_FIELD) if username is None else username
+    return name is not None and password is not None

@@ -1,8 +1,11 @@
 """The protection among the backends of a site: it protects, or it says so."""
 
+import sys
+from secrets import token_hex
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib import admin
 from django.contrib.auth import aauthenticate, authenticate
 from django.contrib.auth.backends import BaseBackend
@@ -11,12 +14,13 @@ from django.contrib.auth.tokens import default_token_generator
 from django.contrib.auth.views import LoginView, PasswordResetConfirmView
 from django.core.checks import run_checks
 from django.http import HttpRequest, HttpResponse
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
+from django.views.debug import technical_500_response
 
-from rustauth_django import InvalidConfig
+from rustauth_django import BackendUnavailable, InvalidConfig
 from rustauth_django.login import LoginProtection, ModelBackend
 from rustauth_django.middleware import RateLimitMiddleware
 
@@ -27,6 +31,7 @@ MODEL = "rustauth_django.login.ModelBackend"
 FIRST = "rustauth_django.login.LoginProtection"
 DJANGO = "django.contrib.auth.backends.ModelBackend"
 REMOTE = "django.contrib.auth.backends.RemoteUserBackend"
+SECRET = token_hex()
 SETTINGS = {"ENABLED": True, "RULES": [{"path": "*", "disabled": True}]}
 
 
@@ -138,6 +143,31 @@ def test_a_backend_before_the_protection_is_an_error(
             RateLimitMiddleware(lambda request: None)
         with override_settings(SILENCED_SYSTEM_CHECKS=["rustauth_django.E007"]):
             RateLimitMiddleware(lambda request: None)
+
+
+@pytest.mark.parametrize("backends", [[MODEL], [FIRST, DJANGO]])
+@pytest.mark.parametrize("form", [authenticate, async_to_sync(aauthenticate)])
+def test_no_page_of_an_error_shows_a_password(
+    memory_site: Site, dead_url: str, backends: list[str], form: Any, db: None
+) -> None:
+    """Whatever fails while it is looked at."""
+    memory_site.base["URL"] = dead_url
+    memory_site.configure(**SETTINGS, ON_ERROR="raise")
+    with override_settings(AUTHENTICATION_BACKENDS=backends):
+        try:
+            form(username="ada", password=SECRET)
+        except BackendUnavailable:
+            page = technical_500_response(RequestFactory().get("/"), *sys.exc_info())
+    assert SECRET.encode() not in page.content
+    assert b"BackendUnavailable" in page.content
+
+
+@pytest.mark.django_db
+def test_what_has_no_password_is_no_attempt(django_assert_num_queries: Any) -> None:
+    """As where another backend looks at a token."""
+    with django_assert_num_queries(0):
+        for credentials in ({"username": "ada"}, {"password": "x"}, {"token": "x"}):
+            assert ModelBackend().authenticate(None, **credentials) is None
 
 
 def test_nothing_is_silent_without_the_app() -> None:
