@@ -7,39 +7,33 @@ through ``authenticate()`` is covered: Django's form and admin, DRF, django-alla
 
 from typing import Any
 
-from django.apps import apps
 from django.contrib.auth import backends, get_user_model
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from .attempts import check, typed_name
 from .connections import get_guard
-from .exceptions import InvalidConfig
+from .limits.protection import require_app
 
 
 class Protection:
-    """The step before a password is looked at, for a backend to take.
-
-    Raises ``InvalidConfig`` on a site that does not have the app: nothing would be counted.
-    """
+    """The step before a password is looked at, for a backend to take."""
 
     protects_logins = True
 
-    def __init__(self) -> None:
-        if not apps.is_installed("rustauth_django"):
-            raise InvalidConfig(
-                f"{type(self).__qualname__} counts no failed login without the app:"
-                ' add "rustauth_django" to INSTALLED_APPS'
-            )
-
     @sensitive_variables("credentials")
     def check(self, request: HttpRequest | None, credentials: dict[str, Any]) -> None:
-        """Raise ``PermissionDenied``, which ends the login, if there must be a wait."""
+        """Raise ``PermissionDenied``, which ends the login, if there must be a wait.
+
+        Raises ``InvalidConfig`` on a site that does not have the app: nothing would be counted.
+        """
+        require_app(type(self).__qualname__)
         guard = get_guard()
         guard.run(check(guard, request, typed_name(credentials)))
 
     @sensitive_variables("credentials")
     async def acheck(self, request: HttpRequest | None, credentials: dict[str, Any]) -> None:
+        require_app(type(self).__qualname__)
         guard = get_guard()
         await guard.arun(check(guard, request, typed_name(credentials)))
 

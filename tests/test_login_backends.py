@@ -21,7 +21,7 @@ from django.utils.http import urlsafe_base64_encode
 from django.views.debug import technical_500_response
 
 from rustauth_django import BackendUnavailable, InvalidConfig
-from rustauth_django.login import LoginProtection, ModelBackend
+from rustauth_django.login import ModelBackend
 from rustauth_django.middleware import RateLimitMiddleware
 
 from .people import PASSWORD
@@ -170,16 +170,15 @@ def test_what_has_no_password_is_no_attempt(django_assert_num_queries: Any) -> N
             assert ModelBackend().authenticate(None, **credentials) is None
 
 
-def test_nothing_is_silent_without_the_app() -> None:
+@pytest.mark.parametrize("backend", [MODEL, FIRST])
+def test_nothing_is_silent_without_the_app(backend: str) -> None:
     """Since no signal would be heard."""
     apps = ["django.contrib.auth", "django.contrib.contenttypes"]
-    makers: list[Any] = [LoginProtection, ModelBackend, lambda: RateLimitMiddleware(print)]
-    with override_settings(INSTALLED_APPS=apps):
-        for make in makers:
+    with override_settings(INSTALLED_APPS=apps, AUTHENTICATION_BACKENDS=[backend]):
+        for make in (
+            lambda: RateLimitMiddleware(lambda request: None),
+            lambda: authenticate(username="ada", password=PASSWORD),
+            lambda: async_to_sync(aauthenticate)(username="ada", password=PASSWORD),
+        ):
             with pytest.raises(InvalidConfig, match='add "rustauth_django" to INSTALLED_APPS'):
                 make()
-        with (
-            override_settings(AUTHENTICATION_BACKENDS=[MODEL]),
-            pytest.raises(InvalidConfig),
-        ):
-            authenticate(username="ada", password=PASSWORD)

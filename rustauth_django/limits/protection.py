@@ -43,14 +43,18 @@ def require_protection(silenced: Collection[str]) -> None:
 
     ``silenced`` are the ids of checks that the site has silenced.
     """
-    if not apps.is_installed("rustauth_django"):
-        raise InvalidConfig(
-            'RateLimitMiddleware hears of no login without the app: add "rustauth_django" to'
-            " INSTALLED_APPS"
-        )
+    require_app("RateLimitMiddleware")
     backend = unprotected_backend()
     if backend is not None and UNPROTECTED not in silenced:
         raise InvalidConfig(f"{unprotected(backend)}. {FIRST}")
+
+
+def require_app(name: str) -> None:
+    """Raise ``InvalidConfig`` if ``name`` would hear of no login."""
+    if not apps.is_installed("rustauth_django"):
+        raise InvalidConfig(
+            f'{name} hears of no login without the app: add "rustauth_django" to INSTALLED_APPS'
+        )
 
 
 def takes_a_password(backend: Any) -> bool:
