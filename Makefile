@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format matrix bench agree clean
+.PHONY: help run test test-all test-adopters lint format matrix bench agree clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 run: $(VENV)/run ## Start Valkey and the example site at 127.0.0.1:8000 (PORT=)
 	@$(BIN)/python -m example_project --port $(PORT)
@@ -36,6 +36,9 @@ format: $(VENV)/lint ## Mend style
 
 matrix: $(VENV)/matrix ## Run the quick tests on every Python and Django there is, the slow ones once
 	@WORKERS=$(WORKERS) $(BIN)/nox $(ARGS)
+
+test-adopters: $(VENV)/matrix ## Run the suites of Django, django-allauth and DRF with the app in them
+	@$(BIN)/nox --session adopters $(if $(ARGS),-- $(ARGS))
 
 bench: $(VENV)/bench ## Measure all beside the peers, into docs/performance.md; with ARGS, only print
 	@$(BIN)/python -m benchmarks $(or $(ARGS),--write)

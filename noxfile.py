@@ -72,3 +72,12 @@ def lowest(session: nox.Session) -> None:
 def slow(session: nox.Session) -> None:
     """The slow tests, on the newest of everything."""
     run_tests(session, "slow", ["test", "browser", "bench"], "hiredis")
+
+
+@nox.session(python="3.13", default=False)
+def adopters(session: nox.Session) -> None:
+    """The suites of Django, django-allauth and Django REST framework, with the app in them."""
+    project = nox.project.load_toml("pyproject.toml")
+    groups = nox.project.dependency_groups(project, "adopters")
+    session.install("--editable", ".[embedded,hiredis]", *groups)
+    session.run("python", "-m", "adopters", *session.posargs)
