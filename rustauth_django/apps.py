@@ -8,7 +8,7 @@ from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
 from .attempts import count_failure, forgive
-from .checks import check_deployment, check_logins, check_settings, check_urls
+from .checks import check_debug, check_deployment, check_logins, check_settings, check_urls
 from .connections import get_stores
 from .limits.store import RateLimitStore
 from .sessions import forget_current, note_client, revoke_on_change, revoke_on_delete
@@ -28,6 +28,7 @@ class RustAuthConfig(AppConfig):
         post_save.connect(revoke_on_change, dispatch_uid="rustauth_django.sessions")
         post_delete.connect(revoke_on_delete, dispatch_uid="rustauth_django.sessions")
         checks.register(check_settings)
+        checks.register(check_debug)
         checks.register(check_logins)
         checks.register(check_urls, checks.Tags.urls)
         checks.register(check_deployment, checks.Tags.security, deploy=True)

@@ -6,7 +6,8 @@ an authentication backend that takes passwords before the protection of logins.
 Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
 W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
 W007 a cache whose connections wait for long, W008 proxies without a header. Warning of
-every ``check``: W009 a rule for what the URLconf does not have.
+every ``check``: W009 a rule for what the URLconf does not have. Info: I001 limits are off, since
+DEBUG is on.
 """
 
 from collections.abc import Iterator
@@ -49,6 +50,16 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         hint = 'For example "URL": "redis://127.0.0.1:6379/0", or "CACHE": "default".'
         found.append(Error(f"{error}.", hint=hint, id="rustauth_django.E005"))
     return found
+
+
+def check_debug(**kwargs: Any) -> list[CheckMessage]:
+    """What keeps a newcomer from seeing anything."""
+    settings, problems = read_settings()
+    if problems or settings.rate_limit.enabled or settings.rate_limit.is_set:
+        return []
+    message = "Nothing is limited while DEBUG is on."
+    hint = 'Set RUSTAUTH["RATE_LIMIT"]["ENABLED"]: to True for limits, to False to be told no more.'
+    return [checks.Info(message, hint=hint, id="rustauth_django.I001")]
 
 
 def check_logins(**kwargs: Any) -> list[CheckMessage]:

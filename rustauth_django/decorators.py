@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from .connections import get_guard
 from .engine.plans import Call, Plan
 from .exceptions import InvalidConfig
-from .limits.guard import Ask, Guard, after, django_request
+from .limits.guard import Ask, Guard, after, django_request, is_preflight
 from .limits.keys import Key, MissingAddress, Subject, parse_key
 from .limits.operations import Reservation
 from .limits.outages import Action
@@ -66,6 +66,11 @@ def rate_limit(
 
     Raises ``InvalidConfig`` or ``TypeError`` for what cannot work, as the module is loaded.
     """
+    if len(rates) == 1 and isinstance(rates[0], type):
+        raise InvalidConfig(
+            "rate_limit needs a rate, and is for functions and methods; on a class write"
+            ' @method_decorator(rate_limit("5/m"), name="dispatch")'
+        )
     if on not in ("request", "failure", "success") and not callable(on):
         raise InvalidConfig('on must be "request", "failure", "success" or a function')
     if on_error not in (None, "local", "deny", "allow", "raise"):
@@ -123,6 +128,14 @@ class Limited:
     on_error: OnError | None
 
     def decorate(self, view: View) -> View:
+        if isinstance(view, type):
+            raise InvalidConfig(
+                "rate_limit is for functions and methods; on a class write"
+                ' @method_decorator(rate_limit("5/m"), name="dispatch")'
+            )
+        if not callable(view):
+            raise InvalidConfig('rate_limit needs a rate: write @rate_limit("5/m")')
+
         @wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             if is_async(view, args):
@@ -160,7 +173,11 @@ class Limited:
         self, guard: Guard, request: HttpRequest, view: Any
     ) -> Plan[Action, tuple[HttpResponse | None, "Reserved | None"]]:
         """The response in place of the view's, if there is one; and what ``after`` settles."""
-        if self.methods is not None and (request.method or "GET").upper() not in self.methods:
+        if self.methods is None:
+            is_passed_over = is_preflight(request)
+        else:
+            is_passed_over = (request.method or "GET").upper() not in self.methods
+        if is_passed_over:
             return None, None
         response, is_exempt = yield from guard.screen(request)
         if is_exempt:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django import forms
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -169,6 +169,21 @@ for prefix, base in (("", Plain), ("a/", Asking)):
     )
     urlpatterns.append(path(f"{prefix}method", method.as_view()))
     urlpatterns.append(path(f"{prefix}as-view", rate_limit("2/m")(base.as_view())))
+
+
+class ReadingMiddleware:
+    """Reads bodies as a stream, and keeps nothing."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        request.read()
+        return self.get_response(request)
 
 
 class WhoMiddleware:

@@ -312,6 +312,27 @@ def test_ctrl_c_loses_no_count_at_any_moment() -> None:
     assert told > 10
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["rustauth_unblock", "\ud800"],
+        ["rustauth_explain", "/\ud800"],
+        ["rustauth_sessions", "list", "--user", "\ud800"],
+        ["rustauth_sessions", "revoke", "--user", "\ud800"],
+    ],
+)
+def test_an_argument_that_is_no_text_is_told_in_a_line(args: list[str]) -> None:
+    """As where a terminal sends what is no UTF-8."""
+    said = ""
+    try:
+        call_command(*args, stdout=io.StringIO())
+    except CommandError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert said.isascii()
+
+
 @pytest.mark.parametrize("match", ["*", "nothing"])
 @pytest.mark.slow
 def test_ctrl_c_ends_a_listing(url: str, match: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.core.checks import Error, run_checks
+from django.core.checks import INFO, Error, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient, Client, override_settings
 
@@ -578,3 +578,21 @@ def test_every_setting_is_known() -> None:
         "IPV6_SUBNET", "TRACK_IP", "MISSING_IP", "ALLOW", "DENY", "ON_ERROR",
         "LOCAL_REFUSALS", "LOGIN",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("debug", "limits", "is_told"),
+    [
+        (True, {}, True),
+        (True, {"ENABLED": True}, False),
+        (True, {"ENABLED": False}, False),
+        (False, {}, False),
+    ],
+)
+def test_a_newcomer_is_told_why_nothing_is_limited(
+    debug: bool, limits: dict[str, Any], is_told: bool
+) -> None:
+    """By every ``manage.py check``, until the setting is set."""
+    with override_settings(DEBUG=debug, RUSTAUTH={"URL": "memory://", "RATE_LIMIT": limits}):
+        found = [one for one in run_checks() if one.id == "rustauth_django.I001"]
+    assert [one.level for one in found] == [INFO] * is_told

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
@@ -344,6 +345,44 @@ def test_padding_is_no_way_around_a_limit(local: Site, kind: str) -> None:
     assert visitors.typed("a" * 5_000) == visitors.typed("b" * 6_000) != visitors.typed("a")
     sent = [{"email": "ada@example.com" + " " * length} for length in (0, 400, 4_000)]
     assert [local.post(f"/{kind}json", json=one).status_code for one in sent] == [200, 429, 429]
+
+
+PREFLIGHT = {"access_control_request_method": "POST", "origin": "https://example.org"}
+
+
+def test_a_preflight_spends_nothing(local: Site, kind: str) -> None:
+    """It is the browser's; a method that is named counts, and so does any other OPTIONS."""
+    assert local.statuses("OPTIONS", f"/{kind}two", 5, **PREFLIGHT) == [200] * 5
+    assert local.statuses("OPTIONS", f"/{kind}two", 3) == [200, 200, 429]
+
+
+def test_the_middleware_counts_no_preflight(local: Site, kind: str) -> None:
+    """Unless an entry of RULES names the method."""
+    path = f"/{kind}two"
+    local.configure(ENABLED=True, WINDOW=60, MAX=2)
+    assert 429 not in local.statuses("OPTIONS", path, 5, **PREFLIGHT)
+    rule = {"path": "/*", "methods": ["OPTIONS"], "window": 60, "max": 1}
+    local.configure(ENABLED=True, RULES=[rule])
+    assert local.statuses("OPTIONS", path, 2, **PREFLIGHT) == [200, 429]
+
+
+def test_a_body_that_was_read_counts_by_the_address(local: Site, kind: str) -> None:
+    """Whoever read it."""
+    with override_settings(MIDDLEWARE=["tests.limited.ReadingMiddleware", *settings.MIDDLEWARE]):
+        local.client.handler.load_middleware(is_async=local.runner is not None)
+        sent: list[Any] = [{"email": "a@example.org"}, {"email": "b@example.org"}]
+        assert [local.post(f"/{kind}json", json=one).status_code for one in sent] == [200, 429]
+        assert [local.post(f"/{kind}form", one).status_code for one in sent] == [200, 429]
+
+
+@pytest.mark.parametrize("wrong", [type("View", (), {}), None, "view"])
+def test_what_is_no_view_is_told_at_import(wrong: Any) -> None:
+    """In a sentence that says what to write."""
+    with pytest.raises(InvalidConfig, match=r"@(method_decorator\()?rate_limit\(\"5/m\"\)"):
+        rate_limit("5/m")(wrong)
+    if isinstance(wrong, type):
+        with pytest.raises(InvalidConfig, match="needs a rate"):
+            rate_limit(wrong)
 
 
 def test_nothing_is_limited_where_limits_are_off(local: Site, kind: str) -> None:

@@ -44,6 +44,7 @@ def denied(retry_after: int, limit: int = 3) -> RateLimitDecision:
         (RateLimitRule(window=9_223_372_036_854_776, max=1), "rate limit window is too large"),
         (RateLimitRule(window=2**63 - 1, max=2**63), "rate limit window is too large"),
         (RateLimitRule(window=float("inf"), max=1), "rate limit window is too large"),
+        (RateLimitRule(window=1e308, max=1), "rate limit window is too large"),
         (RateLimitRule(window=1, max=2**63), "rate limit max must fit in i64"),
     ],
 )

@@ -224,6 +224,7 @@ def _read_rate_limit(section: Section) -> GuardOptions:
     proxies = each("TRUSTED_PROXIES", "a list of addresses or networks", _read_network)
     return GuardOptions(
         enabled=not settings.DEBUG if enabled is None else enabled,
+        is_set=enabled is not None,
         rules=RuleSet(_read_default_rule(section), tuple(rules), base_path),
         visitors=Visitors(
             addresses=ClientAddresses(

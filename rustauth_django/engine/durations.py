@@ -1,7 +1,7 @@
 """Durations as callers write them, in seconds, and as the engine counts them, in milliseconds."""
 
 from datetime import timedelta
-from math import isfinite, isnan
+from math import isnan
 from typing import TypeAlias
 
 from ..exceptions import InvalidConfig
@@ -9,6 +9,8 @@ from ..exceptions import InvalidConfig
 Seconds: TypeAlias = int | float | timedelta
 
 MAX_I64 = 2**63 - 1
+# More seconds than this are too long for anything that is kept.
+LONGEST = 2**53
 # The longest a server can be asked to keep a key: its deadline, in epoch
 # milliseconds, has to fit in an i64 as well.
 MAX_TTL_MS = MAX_I64 - 2**53
@@ -28,7 +30,7 @@ def to_milliseconds(value: Seconds, name: str) -> int:
         )
     if isinstance(value, int):
         return value * 1000
-    if isfinite(value):
+    if abs(value) < LONGEST:
         return round(value * 1_000_000) // 1000
     if isnan(value):
         raise InvalidConfig(f"{name} must be a number of seconds, not NaN")

@@ -5,6 +5,7 @@ read until it is configured (IP-03), and a list of hops is walked from the right
 our proxies write, to the first that is not ours (IP-11, QUIRK-31).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,8 @@ from typing import Any, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+# An address with the port of the connection that it was seen on: 192.0.2.1:80, [2001:db8::1]:443.
+WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]{1,5}|\[(?P<v6>[0-9A-Fa-f:.]+)\](:[0-9]{1,5})?")
 
 
 # A client sends many requests, and its address is the same text in each.
@@ -38,6 +41,15 @@ def parse_address(text: str) -> Address | None:
             return None
         return address.ipv4_mapped or address
     return address
+
+
+def parse_hop(text: str) -> Address | None:
+    """An address in a header, where Azure and others write its port too, and brackets for it."""
+    found = WITH_PORT.fullmatch(text)
+    if found is None:
+        return parse_address(text)
+    # In brackets there is a colon in any case: 192.0.2.1 alone has no need of them.
+    return parse_address(found["v4"] or (found["v6"] if ":" in found["v6"] else ""))
 
 
 @lru_cache(maxsize=4096)
@@ -90,9 +102,9 @@ class ClientAddresses:
     def _from_header(self, value: str) -> Address | None:
         hops = [hop for part in value.split(",") if (hop := part.strip())]
         if not self.trusted_proxies:
-            return parse_address(hops[0]) if len(hops) == 1 else None  # IP-10
+            return parse_hop(hops[0]) if len(hops) == 1 else None  # IP-10
         for hop in reversed(hops):
-            address = parse_address(hop)
+            address = parse_hop(hop)
             if address is None or not self._is_trusted(address):
                 return address
         return None

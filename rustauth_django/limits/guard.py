@@ -102,7 +102,7 @@ class Guard:
         if is_exempt or getattr(view, "rate_limit_exempt", False):
             return response
         limit = yield from self.options.rules.resolve(request)
-        if limit is None:
+        if limit is None or (is_preflight(request) and not self.options.rules.names("OPTIONS")):
             return None
         try:
             address = self.options.visitors.address(request)
@@ -257,6 +257,11 @@ class Guard:
         if request is not None:
             leave(request, name, verdict)
         return verdict
+
+
+def is_preflight(request: HttpRequest) -> bool:
+    """Does a browser ask whether it may send a request of another site?"""
+    return request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.META
 
 
 def django_request(request: Any) -> HttpRequest | None:

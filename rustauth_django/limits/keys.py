@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 from unicodedata import category, normalize
 
-from django.http import HttpRequest
+from django.http import HttpRequest, RawPostDataException
 from django.utils.functional import LazyObject, empty
 from django.utils.module_loading import import_string
 
@@ -211,7 +211,8 @@ def _sent(kind: str, name: str, request: HttpRequest) -> str | None:
         return request.POST.get(name)
     try:
         body = json.loads(request.body)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, RawPostDataException):
+        # The last: somebody has read it before, as a stream.
         return None
     value = body.get(name) if isinstance(body, dict) else None
     is_plain = isinstance(value, str | int) and not isinstance(value, bool)

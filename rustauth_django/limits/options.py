@@ -21,6 +21,8 @@ class GuardOptions:
     """``RUSTAUTH["RATE_LIMIT"]``, read and checked."""
 
     enabled: bool
+    #: Does the site say whether it is, or does DEBUG?
+    is_set: bool
     rules: RuleSet
     visitors: Visitors
     on_error: OnError

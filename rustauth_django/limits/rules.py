@@ -208,6 +208,10 @@ class RuleSet:
         init=False, repr=False, compare=False, default_factory=dict
     )
 
+    def names(self, method: str) -> bool:
+        """Is an entry about this method by its name?"""
+        return any(method in (entry.selector.methods or ()) for entry in self.entries)
+
     def resolve(self, request: HttpRequest) -> Plan[Call, Limit | None]:
         """The limit for a request that has been resolved to a view; None for none."""
         match = request.resolver_match

@@ -42,6 +42,9 @@ class StoresCommand(BaseCommand):
             raise CommandError(f"{self.stores.backend.location}: {error}") from None
         except RustAuthError as error:
             raise CommandError(str(error)) from None
+        except UnicodeEncodeError as error:
+            wrong = printable(error.object[error.start : error.end], "ascii")
+            raise CommandError(f"An argument has {wrong} in it, which UTF-8 cannot hold.") from None
         except OSError as error:
             if getattr(self.stdout, "_out", None) is not sys.stdout:
                 raise  # a stream of the caller's, who knows what to do
