@@ -71,6 +71,8 @@ def count_failure(
 ) -> None:
     """A receiver of ``user_login_failed``."""
     request = django_request(request)
+    if is_settled(request):
+        logins_of(request).has_failed = True
     if getattr(request, REFUSED_ATTRIBUTE, None) is not None or not is_protected():
         return
     if is_settled(request):
@@ -91,6 +93,8 @@ def count_failure(
 def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
     """A receiver of ``user_logged_in``."""
     guard, request = get_guard(), django_request(request)
+    if is_settled(request):
+        logins_of(request).is_signed_in = True
     if not (guard.options.enabled and guard.options.login.account and is_protected()):
         return
     visitors = guard.options.visitors

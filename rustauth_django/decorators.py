@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
@@ -12,11 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from .connections import get_guard
 from .engine.plans import Call, Plan
 from .exceptions import InvalidConfig
-from .limits.guard import Ask, Guard, after, django_request, is_preflight
+from .limits.guard import Ask, Guard, Reserved, after, django_request, is_preflight
 from .limits.keys import Key, MissingAddress, Subject, parse_key
-from .limits.operations import Reservation
 from .limits.outages import Action
-from .limits.rates import OnError, RateLimitRule, Verdict, to_rules
+from .limits.rates import OnError, RateLimitRule, to_rules
 from .limits.responses import refusal
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -105,14 +104,6 @@ def _read_rates(rates: tuple[Rates, ...], cost: int) -> Any:
     return rules
 
 
-class Reserved(NamedTuple):
-    """What was counted before a view, of which its response decides."""
-
-    ask: Ask
-    verdict: Verdict
-    reservation: Reservation
-
-
 @dataclass(frozen=True, slots=True)
 class Limited:
     """What ``rate_limit`` was told, and its two steps around a view."""
@@ -171,7 +162,7 @@ class Limited:
 
     def before(
         self, guard: Guard, request: HttpRequest, view: Any
-    ) -> Plan[Action, tuple[HttpResponse | None, "Reserved | None"]]:
+    ) -> Plan[Action, tuple[HttpResponse | None, Reserved | None]]:
         """The response in place of the view's, if there is one; and what ``after`` settles."""
         if self.methods is None:
             is_passed_over = is_preflight(request)
@@ -207,7 +198,7 @@ class Limited:
         guard: Guard,
         request: HttpRequest,
         response: HttpResponseBase,
-        reserved: "Reserved | None",
+        reserved: Reserved | None,
     ) -> Plan[Action, None]:
         """Give back, unless the response is one that counts."""
         if reserved is None:

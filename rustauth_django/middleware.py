@@ -41,18 +41,20 @@ class RateLimitMiddleware:
         if self.is_async:
             return self.__acall__(request)
         setattr(request, LOGINS_ATTRIBUTE, None)
-        response = after(request, self.get_response(request))
+        response = self.get_response(request)
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
             guard.run(guard.settle_logins(request, response))
+        response = after(request, response)
         return response.render() if is_to_be_rendered(response) else response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         setattr(request, LOGINS_ATTRIBUTE, None)
-        response = after(request, await self.get_response(request))
+        response = await self.get_response(request)
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
             await guard.arun(guard.settle_logins(request, response))
+        response = after(request, response)
         if is_to_be_rendered(response):
             # As Django does: a template may ask the database.
             return await sync_to_async(response.render, thread_sensitive=True)()

@@ -14,7 +14,7 @@ from ..engine.plans import Call, Plan, adrive, drive, send
 from ..signals import rate_limit_shadowed, rate_limited
 from .headers import limit_headers
 from .keys import MissingAddress, Subject
-from .logins import Logins, logins_of
+from .logins import LOGINS_ATTRIBUTE, Logins, logins_of
 from .operations import Attempt, Reservation
 from .options import GuardOptions
 from .outages import Action, Limiter
@@ -55,6 +55,14 @@ class Ask(NamedTuple):
         bucket = f"{address}|{limit.bucket}"
         limits = tuple([(bucket, rule) for rule in limit.rules])
         return cls(limit.name, limits, on_error=limit.on_error)
+
+
+class Reserved(NamedTuple):
+    """What was counted before a view, of which its response decides."""
+
+    ask: Ask
+    verdict: Verdict
+    reservation: Reservation
 
 
 class Guard:
@@ -111,7 +119,13 @@ class Guard:
             return refusal(request, verdict)
         if address is None:
             return None
-        verdict = yield from self.ask(request, Ask.of(limit, address))
+        ask = Ask.of(limit, address)
+        if limit.on_failure and hasattr(request, LOGINS_ATTRIBUTE):
+            verdict, reservation = yield from self.reserve(request, ask)
+            if reservation is not None:
+                logins_of(request).view = Reserved(ask, verdict, reservation)
+        else:
+            verdict = yield from self.ask(request, ask)
         return None if verdict.permitted else refusal(request, verdict)
 
     def screen(self, request: HttpRequest) -> Plan[Action, tuple[HttpResponse | None, bool]]:
@@ -197,6 +211,9 @@ class Guard:
         logins = logins_of(request)
         logins.has_crashed |= response.status_code >= 500
         yield from self.forgive(logins.accounts, logins)
+        is_refused = getattr(request, REFUSED_ATTRIBUTE, None) is not None
+        if logins.view and (is_refused or logins.is_success(response.status_code)):
+            yield from self.undo(request, *logins.view)
 
     def forgive(self, accounts: Iterable[str], logins: Logins | None = None) -> Plan[Action, None]:
         """Forgive accounts, by their keys, all that is over, and nothing that is under way."""

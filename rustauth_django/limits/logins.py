@@ -1,6 +1,7 @@
 """The logins of a request: counted before a password is looked at, settled when all is known."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.http import HttpRequest
 
@@ -27,6 +28,11 @@ class Logins:
         #: The keys of the accounts of users who were signed in.
         self.signed_in: set[str] = set()
         self.has_crashed = False
+        #: Was somebody signed in, and did ``authenticate()`` find nobody?
+        self.is_signed_in = False
+        self.has_failed = False
+        #: What was counted for the view, if it is one that signs in.
+        self.view: Any = None
 
     def fail(self, typed: str | None) -> None:
         """The last attempt under this name has failed; a name that is a secret is not told."""
@@ -45,6 +51,15 @@ class Logins:
         """The keys of the accounts whose attempts did not fail."""
         counted = [pair for one in self.done for pair in one.reservation.counted]
         return self.signed_in | {bucket.key for bucket, _ in counted if bucket.notes_attempts}
+
+    def is_success(self, status: int) -> bool:
+        """Is this the answer to somebody who got in?
+
+        Not an error, and no page that comes back without anybody having been found.
+        """
+        if status >= 400 or self.has_crashed:
+            return False
+        return self.is_signed_in or bool(self.done) or (status >= 300 and not self.has_failed)
 
     def endings(self, *, is_here: bool) -> list[Attempt]:
         """How each attempt ends that was counted there.

@@ -11,7 +11,7 @@ name in the bucket, so that no two rules share a counter.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from django.conf.urls.i18n import is_language_prefix_patterns_used
@@ -48,6 +48,8 @@ RESET_PATHS = frozenset(
 )
 RESET_PREFIX = "/forget-password"
 
+# Of these, failures alone count: an office behind one address has many who sign in.
+LOGIN_VIEWS = frozenset({"login", "account_login"})
 # By URL name, whatever the namespace: an admin site may be called anything and
 # django.contrib.auth.urls may be included under any name.
 SIGN_IN_VIEWS = frozenset(
@@ -90,11 +92,13 @@ class Limit:
     on_error: OnError | None = None
     #: How it came to apply, for people.
     why: str = ""
+    #: Does a request count only if nobody is signed in by it?
+    on_failure: bool = False
 
     def as_written(self) -> "Limit":
         """Counted as it is written, where it is none of RustAuth's."""
         rules = tuple([rule.as_written() for rule in self.rules])
-        return Limit(self.name, rules, self.bucket, self.on_error, self.why)
+        return replace(self, rules=rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +299,9 @@ class RuleSet:
             view = strict_view_limit(target.match.url_name or "")
             if view:
                 bucket = f"{target.bucket}|{view[0]}"
-                return Limit(*view, bucket, why="a sign-in or password view, by its name")
+                why = "a sign-in or password view, by its name"
+                is_login = target.match.url_name in LOGIN_VIEWS
+                return Limit(*view, bucket, why=why, on_failure=is_login)
         # Outside of the base path, "/sign-in" must not count where the strict rule's
         # "/sign-in" below it counts.
         bucket = f"{target.bucket}|default" if strict else target.bucket
