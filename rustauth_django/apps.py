@@ -7,7 +7,7 @@ from django.core.signals import request_started
 from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
-from .attempts import count_failure, forgive
+from .attempts import count_failure, forgive, free_on_new_password
 from .checks import check_debug, check_deployment, check_logins, check_settings, check_urls
 from .connections import get_stores
 from .limits.store import RateLimitStore
@@ -25,6 +25,7 @@ class RustAuthConfig(AppConfig):
         user_logged_in.connect(forgive, dispatch_uid="rustauth_django.login")
         user_logged_in.connect(note_client, dispatch_uid="rustauth_django.sessions")
         request_started.connect(forget_current, dispatch_uid="rustauth_django.sessions")
+        post_save.connect(free_on_new_password, dispatch_uid="rustauth_django.login")
         post_save.connect(revoke_on_change, dispatch_uid="rustauth_django.sessions")
         post_delete.connect(revoke_on_delete, dispatch_uid="rustauth_django.sessions")
         checks.register(check_settings)

@@ -21,12 +21,13 @@ from django.core.exceptions import (
     ObjectDoesNotExist,
     PermissionDenied,
 )
-from django.db import Error
+from django.db import Error, transaction
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from .connections import get_guard
 from .engine.plans import Call, Plan
+from .limits.devices import Device
 from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, django_request
 from .limits.keys import LOGIN, MAX_TYPED, MissingAddress, account_key, name_key
 from .limits.logins import LOGINS_ATTRIBUTE, Try, logins_of
@@ -101,9 +102,29 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     names = filter(None, {user.get_username(), getattr(request, TYPED_ATTRIBUTE, None)})
     keys = {account_key(user, visitors), *(name_key(name, visitors) for name in names)}
     if is_settled(request):
+        if device_of(guard, request, user):
+            # What strangers have failed is theirs, and is not forgiven by whom they cannot stop.
+            keys = set()
+        if age := guard.options.login.device_age:
+            device = (Device.of(request, age) or Device.new()).after_login(user, visitors)
+            logins_of(request).device_cookie = device.cookie()
         logins_of(request).signed_in |= keys
         return
     guard.run(guard.forgive(keys))
+
+
+def free_on_new_password(
+    *, sender: Any, instance: Any, created: bool, using: str, **kwargs: Any
+) -> None:
+    """A receiver of ``post_save``: who guessed at the old password may guess anew."""
+    # Django has the text of a password that was set until it is saved.
+    is_new = issubclass(sender, get_user_model()) and getattr(instance, "_password", None)
+    if not is_new or created:
+        return
+    guard = get_guard()
+    if guard.options.enabled and guard.options.login.account and is_protected():
+        key = account_key(instance, guard.options.visitors)
+        transaction.on_commit(lambda: guard.run(guard.forgive([key])), using=using, robust=True)
 
 
 def is_settled(request: HttpRequest | None) -> TypeGuard[HttpRequest]:
@@ -131,6 +152,12 @@ def ask_of(
     limits: list[tuple[str, RateLimitRule]] = []
     if typed and rules.account:
         user = yield from find_user(typed)
+        device = device_of(guard, request, user)
+        if device is not None:
+            # In place of what strangers share.
+            own = device.key(user, visitors)
+            ways = tuple([(own, rule) for rule in rules.account])
+            return Ask(LOGIN, ways, quiet=True, noted=frozenset([own]))
         key = account_key(user, visitors) if user else name_key(typed, visitors)
         limits = [(key, rule) for rule in rules.account]
     noted = frozenset([key for key, _ in limits])
@@ -143,6 +170,15 @@ def ask_of(
             limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
     # How much an account has left is nobody's business but its owner's.
     return Ask(LOGIN, tuple(limits), quiet=True, noted=noted) if limits else None
+
+
+def device_of(guard: Guard, request: HttpRequest | None, user: Any) -> Device | None:
+    """The browser, if it knows this user and the middleware renews what it knows."""
+    age = guard.options.login.device_age
+    if user is None or age is None or not is_settled(request):
+        return None
+    device = Device.of(request, age)
+    return device if device and device.knows(user, guard.options.visitors) else None
 
 
 @sensitive_variables("credentials", "value")

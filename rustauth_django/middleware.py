@@ -7,10 +7,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
 
-from .conf import silenced_checks
+from .conf import session_cookie, silenced_checks
 from .connections import get_guard
+from .limits.devices import COOKIE
 from .limits.guard import after, is_to_be_rendered
-from .limits.logins import LOGINS_ATTRIBUTE
+from .limits.logins import LOGINS_ATTRIBUTE, logins_of
 from .limits.protection import require_protection
 
 
@@ -45,6 +46,7 @@ class RateLimitMiddleware:
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
             guard.run(guard.settle_logins(request, response))
+            remember(request, response)
         response = after(request, response)
         return response.render() if is_to_be_rendered(response) else response
 
@@ -54,6 +56,7 @@ class RateLimitMiddleware:
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
             await guard.arun(guard.settle_logins(request, response))
+            remember(request, response)
         response = after(request, response)
         if is_to_be_rendered(response):
             # As Django does: a template may ask the database.
@@ -77,3 +80,10 @@ class RateLimitMiddleware:
     ) -> HttpResponseBase | None:
         guard = get_guard()
         return await guard.arun(guard.before(request, view))
+
+
+def remember(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Let the browser know who has signed in with it."""
+    value, age = logins_of(request).device_cookie, get_guard().options.login.device_age
+    if value is not None:
+        response.set_cookie(COOKIE, value, max_age=age, httponly=True, **session_cookie())

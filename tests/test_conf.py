@@ -207,6 +207,8 @@ RUSTAUTH = {"window": 9, "algorithm": "rustauth"}
             '["LOGIN"]["ACCOUNT"] cannot be read: \'5 per minute',
         ),
         ({"ADDRESS": {"window": 5}}, "E003", '["LOGIN"]["ADDRESS"] must have "window" and "max"'),
+        ({"DEVICE_COOKIE": 0}, "E003", '["LOGIN"]["DEVICE_COOKIE"] must be an int of seconds'),
+        ({"DEVICE_COOKIE": True}, "E003", '["LOGIN"]["DEVICE_COOKIE"] must be an int of seconds'),
         ({"ACCOUNT": "1001/d"}, "E003", '["LOGIN"]["ACCOUNT"] must be at most 1000 attempts'),
         ({"ADDRESS": {"windows": 5}}, "E003", 'Did you mean "window"?'),
         ({"ACCOUNT": {"window": 5, "max": 0}}, "E003", "max must be greater than zero"),

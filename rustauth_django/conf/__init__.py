@@ -63,7 +63,10 @@ RATE_LIMIT_DEFAULTS: dict[str, Any] = {
     "LOCAL_REFUSALS": 1,
     "LOGIN": {},
 }
+# Browsers keep no cookie for longer: 400 days.
+MAX_COOKIE_AGE = 400 * 86_400
 LOGIN_DEFAULTS: dict[str, Any] = {
+    "DEVICE_COOKIE": 180 * 86_400,
     "ACCOUNT": {"window": 900, "max": 5, "escalate": [60, 300, 3600]},
     "ADDRESS": "20/15m",
 }
@@ -143,6 +146,16 @@ def authentication_backends() -> list[str]:
 def silenced_checks() -> list[str]:
     """``settings.SILENCED_SYSTEM_CHECKS``, ids of checks."""
     return list(settings.SILENCED_SYSTEM_CHECKS)
+
+
+def session_cookie() -> dict[str, Any]:
+    """What Django sets of a session's cookie, for another of that kind."""
+    return {
+        "domain": settings.SESSION_COOKIE_DOMAIN,
+        "path": settings.SESSION_COOKIE_PATH,
+        "secure": settings.SESSION_COOKIE_SECURE or None,
+        "samesite": settings.SESSION_COOKIE_SAMESITE,
+    }
 
 
 def session_engine() -> str:
@@ -255,7 +268,7 @@ def _read_access(section: Section, name: str) -> Access:
 
 def _read_login(section: Section) -> LoginRules:
     found: dict[str, tuple[RateLimitRule, ...]] = {}
-    for name in section.defaults:
+    for name in ("ACCOUNT", "ADDRESS"):
         value = section.raw.get(name, section.defaults[name])
         with section.noting(name):
             rules = () if value is None else _read_rates(value, as_written=True)
@@ -263,7 +276,12 @@ def _read_login(section: Section) -> LoginRules:
                 # The attempts that are under way are noted, one by one.
                 raise Wrong(f"must be at most {MAX_LOG} attempts", RULE_HINT)
             found[name.lower()] = rules
-    return LoginRules(found.get("account", ()), found.get("address", ()))
+    age = section.get("DEVICE_COOKIE", "an int of seconds above 0, or None", _is_age)
+    return LoginRules(found.get("account", ()), found.get("address", ()), age)
+
+
+def _is_age(value: Any) -> bool:
+    return value is None or _is_int(1, MAX_COOKIE_AGE)(value)
 
 
 def _read_default_rule(section: Section) -> RateLimitRule:

@@ -180,8 +180,12 @@ def name_key(name: str, visitors: Visitors) -> str:
 
 def account_key(user: Any, visitors: Visitors) -> str:
     """The key under which a user's failed logins are counted, however the name is spelled."""
-    pk = user._meta.pk.to_python(user.pk)
-    return f"account:{visitors.digest(f'pk:{pk}')}|{LOGIN}"
+    return f"account:{account_digest(user, visitors)}|{LOGIN}"
+
+
+def account_digest(user: Any, visitors: Visitors) -> str:
+    """What stands for a user's account."""
+    return visitors.digest(f"pk:{user._meta.pk.to_python(user.pk)}")
 
 
 def _read_user_or_ip(request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:

@@ -31,6 +31,8 @@ class Logins:
         #: Was somebody signed in, and did ``authenticate()`` find nobody?
         self.is_signed_in = False
         self.has_failed = False
+        #: The value of the cookie of a browser that somebody has signed in with.
+        self.device_cookie: str | None = None
         #: What was counted for the view, if it is one that signs in.
         self.view: Any = None
 

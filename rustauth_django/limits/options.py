@@ -10,10 +10,15 @@ from .rules import RuleSet
 
 @dataclass(frozen=True, slots=True)
 class LoginRules:
-    """How many failed logins an account may have, and an address."""
+    """How many failed logins an account may have, and an address.
+
+    ``device_age`` is for how many seconds a browser is known that has signed in; None for not at
+    all.
+    """
 
     account: tuple[RateLimitRule, ...]
     address: tuple[RateLimitRule, ...]
+    device_age: int | None
 
 
 @dataclass(frozen=True, slots=True)

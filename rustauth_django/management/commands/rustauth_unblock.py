@@ -5,7 +5,7 @@ from typing import Any
 
 from ...connections import get_guard
 from ...limits.clients import normalize_address
-from ...limits.keys import account_key, name_key, user_key
+from ...limits.keys import account_digest, account_key, name_key, user_key
 from ...limits.standings import walk
 from ..base import StoresCommand, find_user, read_address, whole_steps
 
@@ -34,6 +34,7 @@ class Command(StoresCommand):
                 parts.add(user_key(user.pk))
                 name = str(user.get_username())
                 keys = [account_key(user, visitors), name_key(name, visitors)]
+                parts.add(f"device:{account_digest(user, visitors)}")
         total = 0
         for key in whole_steps(self.free(chain(keys, self.keys_of(parts)))):
             if key is not None:
