@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +348,75 @@ def test_a_signal_handlers_exception_leaves_no_mess(
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert int(result.stdout) > 100
+
+
+# A server that cannot serve.
+
+
+def is_idle(client: redis.Redis) -> bool:
+    try:
+        return client.ping()
+    except redis.exceptions.ResponseError as error:
+        return not str(error).startswith("BUSY")
+
+
+@contextmanager
+def busy(server: Server) -> Iterator[None]:
+    """The server runs a script that does not end, and says so after ten milliseconds."""
+    endless = "while true do end"
+    with redis.Redis(port=server.port) as raw, ThreadPoolExecutor(1) as pool:
+        before = raw.config_get("lua-time-limit")["lua-time-limit"]
+        raw.config_set("lua-time-limit", 10)
+        running = pool.submit(raw.eval, endless, 0)
+        with redis.Redis(port=server.port) as other:
+            while is_idle(other):
+                pass
+            try:
+                yield
+            finally:
+                other.execute_command("SCRIPT", "KILL")
+                assert "killed" in str(running.exception(timeout=10))
+                other.config_set("lua-time-limit", before)
+
+
+def test_a_server_that_is_busy_is_away(
+    one_server: Server, prefix: str, runner: asyncio.Runner | None
+) -> None:
+    """And back when its script has ended; no call of before is answered then."""
+    stores = RustAuthStores.from_url(one_server.url, key_prefix=prefix)
+    storage = Face(stores.secondary_storage, runner)
+    limits = Face(stores.rate_limit_store, runner)
+    storage.set("key", "value", 60)
+    with busy(one_server):
+        for call in (
+            lambda: storage.get("key"),
+            lambda: limits.consume("key", RULE),
+            lambda: storage.set("key", "other", 60),
+        ):
+            with pytest.raises(BackendUnavailable, match="BUSY"):
+                call()
+    assert storage.get("key") == "value"
+    assert limits.consume("key", RULE).remaining == 99
+    close(stores, runner)
+
+
+def test_a_server_that_takes_no_more_clients_is_away(
+    one_server: Server, prefix: str, runner: asyncio.Runner | None
+) -> None:
+    """Until there is room again."""
+    stores = RustAuthStores.from_url(one_server.url, key_prefix=prefix)
+    storage = Face(stores.secondary_storage, runner)
+    with redis.Redis(port=one_server.port, single_connection_client=True) as raw:
+        raw.config_set("maxclients", 1)
+        try:
+            for _ in range(3):
+                with pytest.raises(BackendUnavailable, match=r"max number of clients|onnection"):
+                    storage.get("key")
+        finally:
+            raw.config_set("maxclients", 10_000)
+        storage.set("key", "value", 60)
+        assert storage.get("key") == "value"
+    close(stores, runner)
 
 
 # Overload is no outage.
