@@ -1,0 +1,1 @@
+"""Attacks on real servers: what is promised holds against whoever tries."""
