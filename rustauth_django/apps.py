@@ -8,7 +8,14 @@ from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
 from .attempts import count_failure, forgive, free_on_new_password
-from .checks import check_debug, check_deployment, check_logins, check_settings, check_urls
+from .checks import (
+    check_debug,
+    check_deployment,
+    check_logins,
+    check_resets,
+    check_settings,
+    check_urls,
+)
 from .connections import get_stores
 from .limits.store import RateLimitStore
 from .sessions import forget_current, note_client, revoke_on_change, revoke_on_delete
@@ -32,6 +39,7 @@ class RustAuthConfig(AppConfig):
         checks.register(check_debug)
         checks.register(check_logins)
         checks.register(check_urls, checks.Tags.urls)
+        checks.register(check_resets, checks.Tags.urls)
         checks.register(check_deployment, checks.Tags.security, deploy=True)
 
     @property

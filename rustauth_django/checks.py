@@ -6,7 +6,8 @@ an authentication backend that takes passwords before the protection of logins.
 Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
 W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
 W007 a cache whose connections wait for long, W008 proxies without a header. Warning of
-every ``check``: W009 a rule for what the URLconf does not have. Info: I001 limits are off, since
+every ``check``: W009 a rule for what the URLconf does not have, W010 a one-time password reset
+that is not used. Info: I001 limits are off, since
 DEBUG is on.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.csrf import CsrfViewMiddleware
-from django.urls import URLResolver, get_resolver
+from django.urls import NoReverseMatch, Resolver404, URLResolver, get_resolver, resolve, reverse
 from django.urls.resolvers import LocalePrefixPattern
 from django.utils.module_loading import import_string
 
@@ -90,6 +91,34 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
         for index, selector in enumerate(selectors)
         if selector.by in known and selector.value not in known[selector.by]
     ]
+
+
+def check_resets(**kwargs: Any) -> list[CheckMessage]:
+    """A password reset that works once, where links lead to another one."""
+    if not any(getattr(view, "is_one_time", False) for view in walk_views(get_resolver())):
+        return []
+    try:
+        path = reverse("password_reset_confirm", kwargs={"uidb64": "MQ", "token": "a-b"})
+        found = resolve(path).func
+    except (NoReverseMatch, Resolver404):
+        return []
+    if getattr(getattr(found, "view_class", None), "is_one_time", False):
+        return []
+    message = (
+        f"Links to reset a password lead to {path}, which is not the view that uses them up:"
+        " they work more than once."
+    )
+    hint = "Put the app's PasswordResetConfirmView on this very path, before the one that is there."
+    return [warning("W010", message, hint)]
+
+
+def walk_views(resolver: URLResolver) -> Iterator[Any]:
+    """The class of every view that has one."""
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from walk_views(pattern)
+        else:
+            yield getattr(pattern.callback, "view_class", None)
 
 
 def walk_urls(

@@ -10,9 +10,10 @@ from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import User
+from django.core.checks import run_checks
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
-from django.urls import path
+from django.urls import include, path
 from django.utils import translation
 
 from rustauth_django import secondary_storage, verification
@@ -351,3 +352,51 @@ def test_a_server_that_reads_and_does_not_write_tells_nothing(
                 assert {answer.status_code for answer in answers} == {302}
                 assert len({answer.headers["Location"] for answer in answers}) == 1
     assert mailoutbox == []
+
+
+class Resets:
+    """URLs of a site, as a URLconf."""
+
+    def __init__(self, *patterns: Any) -> None:
+        self.urlpatterns = list(patterns)
+
+
+OURS = PasswordResetConfirmView.as_view()
+DJANGOS = include("django.contrib.auth.urls")
+
+
+@pytest.mark.parametrize(
+    ("urlconf", "is_told"),
+    [
+        (Resets(path("accounts/", DJANGOS)), False),
+        (Resets(path("a/<uidb64>/<token>/", OURS, name="password_reset_confirm")), False),
+        (
+            Resets(
+                path("a/<uidb64>/<token>/", OURS, name="password_reset_confirm"),
+                path("accounts/", DJANGOS),
+            ),
+            True,
+        ),
+        (
+            Resets(
+                path("accounts/", DJANGOS),
+                path("accounts/reset/<uidb64>/<token>/", OURS, name="password_reset_confirm"),
+            ),
+            True,
+        ),
+        (
+            Resets(
+                path("accounts/reset/<uidb64>/<token>/", OURS, name="password_reset_confirm"),
+                path("accounts/", DJANGOS),
+            ),
+            False,
+        ),
+    ],
+)
+def test_a_reset_that_links_do_not_lead_to_is_found(urlconf: Resets, is_told: bool) -> None:
+    """Where Django's own view stands in the way."""
+    with override_settings(ROOT_URLCONF=urlconf):
+        found = [one for one in run_checks() if one.id == "rustauth_django.W010"]
+    assert len(found) == is_told
+    if is_told:
+        assert "/accounts/reset/MQ/a-b/" in found[0].msg

@@ -77,6 +77,8 @@ class PasswordResetView(views.PasswordResetView):
 class PasswordResetConfirmView(views.PasswordResetConfirmView):
     """Django's, whose POST uses up the link, if the new password will do."""
 
+    #: A check looks for it where links lead to.
+    is_one_time = True
     token_generator = OneTimeTokenGenerator()
 
     def form_valid(self, form: Any) -> HttpResponse:
