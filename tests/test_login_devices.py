@@ -158,11 +158,12 @@ def test_a_cookie_of_one_account_is_none_for_another(site: Site, ada: User) -> N
 def test_the_cookie_is_as_the_session_s(site: Site, ada: User) -> None:
     """HttpOnly, and with the attributes that the site has chosen; it names nobody."""
     with override_settings(SESSION_COOKIE_SECURE=True, SESSION_COOKIE_SAMESITE="Strict"):
-        cookie = Browser(site).sign_in().cookies[COOKIE]
+        User.objects.create_user("lovelace", password=PASSWORD)
+        cookie = Browser(site).sign_in("lovelace").cookies[COOKIE]
     assert cookie["httponly"]
     assert cookie["secure"]
     assert (cookie["samesite"], cookie["max-age"]) == ("Strict", 180 * 86_400)
-    assert "ada" not in cookie.value
+    assert "lovelace" not in cookie.value
     assert '"' not in cookie.OutputString()
 
 
