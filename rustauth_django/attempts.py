@@ -99,18 +99,20 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     if not (guard.options.enabled and guard.options.login.account and is_protected()):
         return
     visitors = guard.options.visitors
-    names = filter(None, {user.get_username(), getattr(request, TYPED_ATTRIBUTE, None)})
-    keys = {account_key(user, visitors), *(name_key(name, visitors) for name in names)}
-    if is_settled(request):
-        if device_of(guard, request, user):
-            # What strangers have failed is theirs, and is not forgiven by whom they cannot stop.
-            keys = set()
-        if age := guard.options.login.device_age:
-            device = (Device.of(request, age) or Device.new()).after_login(user, visitors)
-            logins_of(request).device_cookie = device.cookie()
-        logins_of(request).signed_in |= keys
+    keys = {account_key(user, visitors), name_key(user.get_username(), visitors)}
+    if not is_settled(request):
+        if typed := getattr(request, TYPED_ATTRIBUTE, None):
+            keys.add(name_key(typed, visitors))
+        guard.run(guard.forgive(keys))
         return
-    guard.run(guard.forgive(keys))
+    # What was typed is settled with its attempt.
+    logins = logins_of(request)
+    if not device_of(guard, request, user):
+        # What strangers have failed is not forgiven by whom they cannot stop.
+        logins.signed_in |= keys
+    if age := guard.options.login.device_age:
+        device = (Device.of(request, age) or Device.new()).after_login(user, visitors)
+        logins.device_cookie = device.cookie()
 
 
 def free_on_new_password(

@@ -234,6 +234,24 @@ def test_rest_framework_s_request_is_djangos(local: Site) -> None:
     assert int(refused.headers["Retry-After"]) > 0
 
 
+def swap(request: HttpRequest) -> HttpResponse:
+    """Looks at somebody else's password between finding a user and signing in."""
+    user = authenticate(request, **right("grace"))
+    authenticate(request, **wrong(request.POST["other"]))
+    login(request, user, backend=BACKENDS[1])
+    return HttpResponse()
+
+
+urlpatterns.append(path("swap/", swap))
+
+
+def test_a_success_forgives_nobody_else(local: Site) -> None:
+    """Whatever is tried in the same request."""
+    statuses = local.statuses("POST", "/swap/", 7, {"other": "nobody"})
+    assert statuses[:5] == [200] * 5
+    assert local.post("/api/", wrong("nobody")).status_code == 429
+
+
 def test_off_is_off(local: Site) -> None:
     """Without the backend, with limits off, or for an address that is allowed."""
     local.configure(**SETTINGS, ALLOW=["127.0.0.1"])

@@ -39,9 +39,14 @@ def back(request: HttpRequest) -> HttpResponse:
     return redirect("/")
 
 
+def own(request: HttpRequest) -> HttpResponse:
+    """Looks at passwords by itself, and leads back to its form."""
+    return redirect(f"{request.path}?wrong=1")
+
+
 def code(request: HttpRequest) -> HttpResponse:
     """The first of two steps: asks for a code."""
-    return redirect("/code/")
+    return redirect("/code/sent/")
 
 
 urlpatterns = [
@@ -50,6 +55,7 @@ urlpatterns = [
     path("api/", include(([path("in/", api, name="login")], "api"))),
     path("token/", token, name="account_login"),
     path("back/", back, name="login"),
+    path("own/", own, name="login"),
     path("code/", code, name="login"),
     path("sign-up/", code, name="account_signup"),
 ]
@@ -84,6 +90,11 @@ def test_an_office_signs_in(local: Site, way: str) -> None:
 def test_a_step_that_leads_on_is_no_failure(local: Site) -> None:
     """As a form for a code that was sent."""
     assert local.statuses("POST", "/code/", 9, RIGHT) == [302] * 9
+
+
+def test_the_way_back_to_the_form_is_a_failure(local: Site) -> None:
+    """Whoever has looked at the password."""
+    assert local.statuses("POST", "/own/", 5, WRONG) == [302] * 3 + [429] * 2
 
 
 def test_sign_ups_count_all(local: Site) -> None:

@@ -212,7 +212,7 @@ class Guard:
         logins.has_crashed |= response.status_code >= 500
         yield from self.forgive(logins.accounts, logins)
         is_refused = getattr(request, REFUSED_ATTRIBUTE, None) is not None
-        if logins.view and (is_refused or logins.is_success(response.status_code)):
+        if logins.view and (is_refused or logins.is_success(request, response)):
             yield from self.undo(request, *logins.view)
 
     def forgive(self, accounts: Iterable[str], logins: Logins | None = None) -> Plan[Action, None]:

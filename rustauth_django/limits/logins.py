@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 
 from .operations import Attempt, Reservation
 
@@ -54,14 +55,17 @@ class Logins:
         counted = [pair for one in self.done for pair in one.reservation.counted]
         return self.signed_in | {bucket.key for bucket, _ in counted if bucket.notes_attempts}
 
-    def is_success(self, status: int) -> bool:
+    def is_success(self, request: HttpRequest, response: HttpResponseBase) -> bool:
         """Is this the answer to somebody who got in?
 
-        Not an error, and no page that comes back without anybody having been found.
+        Not an error, and without anybody having been found no page and no way back to it.
         """
-        if status >= 400 or self.has_crashed:
+        if response.status_code >= 400 or self.has_crashed:
             return False
-        return self.is_signed_in or bool(self.done) or (status >= 300 and not self.has_failed)
+        if self.is_signed_in or self.done:
+            return True
+        back = urlsplit(response.headers.get("Location", "")).path in ("", request.path)
+        return response.status_code >= 300 and not (self.has_failed or back)
 
     def endings(self, *, is_here: bool) -> list[Attempt]:
         """How each attempt ends that was counted there.
