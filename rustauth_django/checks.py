@@ -22,7 +22,7 @@ from django.urls import NoReverseMatch, Resolver404, URLResolver, get_resolver, 
 from django.urls.resolvers import LocalePrefixPattern
 from django.utils.module_loading import import_string
 
-from .conf import Settings, middleware_paths, read_settings
+from .conf import Settings, of_django, read_settings
 from .conf.sections import did_you_mean, quote
 from .connections import build_wiring, client_of_cache, open_settings
 from .exceptions import InvalidConfig
@@ -227,7 +227,7 @@ def is_quick(alias: str) -> bool:
 def _check_middleware() -> Iterator[CheckMessage]:
     limiter: type = import_string(MIDDLEWARE_PATH)
     places: dict[type, list[int]] = {limiter: [], CsrfViewMiddleware: []}
-    for index, path in enumerate(middleware_paths()):
+    for index, path in enumerate(of_django("MIDDLEWARE")):
         try:
             found = import_string(path)
         except ImportError:

@@ -7,7 +7,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
 
-from .conf import session_cookie, silenced_checks
+from .conf import of_django, session_cookie
 from .connections import get_guard
 from .limits.devices import COOKIE
 from .limits.guard import after, is_to_be_rendered
@@ -30,7 +30,7 @@ class RateLimitMiddleware:
         self.get_response = get_response
         # A wrong setting stops the site here, as it starts.
         get_guard()
-        require_protection(silenced_checks())
+        require_protection(of_django("SILENCED_SYSTEM_CHECKS"))
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)

@@ -133,19 +133,9 @@ def forget_settings(*, setting: str, **kwargs: Any) -> None:
         _current = None
 
 
-def middleware_paths() -> list[str]:
-    """``settings.MIDDLEWARE``."""
-    return list(settings.MIDDLEWARE)
-
-
-def authentication_backends() -> list[str]:
-    """``settings.AUTHENTICATION_BACKENDS``, paths of classes."""
-    return list(settings.AUTHENTICATION_BACKENDS)
-
-
-def silenced_checks() -> list[str]:
-    """``settings.SILENCED_SYSTEM_CHECKS``, ids of checks."""
-    return list(settings.SILENCED_SYSTEM_CHECKS)
+def of_django(name: str) -> Any:
+    """A setting of Django's own."""
+    return getattr(settings, name)
 
 
 def session_cookie() -> dict[str, Any]:
@@ -156,21 +146,6 @@ def session_cookie() -> dict[str, Any]:
         "secure": settings.SESSION_COOKIE_SECURE or None,
         "samesite": settings.SESSION_COOKIE_SAMESITE,
     }
-
-
-def session_engine() -> str:
-    """``settings.SESSION_ENGINE``, a module's path."""
-    return str(settings.SESSION_ENGINE)
-
-
-def password_reset_timeout() -> int:
-    """``settings.PASSWORD_RESET_TIMEOUT``, in seconds."""
-    return int(settings.PASSWORD_RESET_TIMEOUT)
-
-
-def login_redirect_url() -> str:
-    """``settings.LOGIN_REDIRECT_URL``: a path or the name of a view."""
-    return str(settings.LOGIN_REDIRECT_URL)
 
 
 def read_settings() -> tuple[Settings, list[Problem]]:

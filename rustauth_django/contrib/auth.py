@@ -29,7 +29,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView, TemplateView
 
 from .. import verification
-from ..conf import authentication_backends, login_redirect_url, password_reset_timeout
+from ..conf import of_django
 from ..exceptions import BackendError
 from ..verification.records import Verification
 
@@ -45,7 +45,7 @@ class OneTimeTokenGenerator(PasswordResetTokenGenerator):
     purpose = "reset-password"
 
     def make_token(self, user: Any) -> str:
-        token, ttl = super().make_token(user), password_reset_timeout()
+        token, ttl = super().make_token(user), of_django("PASSWORD_RESET_TIMEOUT")
         return verification.create(self.purpose, str(user.pk), ttl=ttl, identifier=token)
 
     def check_token(self, user: Any, token: str | None) -> bool:
@@ -192,7 +192,7 @@ class MagicLinkView(LinkView):
 
     def confirmed(self, user: Any) -> HttpResponse:
         login(self.request, user, backend=self.backend or backend_with_users())
-        return redirect(self.success_url or login_redirect_url())
+        return redirect(self.success_url or of_django("LOGIN_REDIRECT_URL"))
 
 
 class MagicLinkForm(forms.Form):
@@ -237,7 +237,7 @@ class SendMagicLinkView(FormView):  # type: ignore[type-arg]  # not to be subscr
 
 def backend_with_users() -> str:
     """The path of the first authentication backend that has ``get_user``."""
-    paths = authentication_backends()
+    paths: list[str] = of_django("AUTHENTICATION_BACKENDS")
     return next(path for path in paths if hasattr(load_backend(path), "get_user"))
 
 

@@ -37,6 +37,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 STRICT_SIGN_IN = RateLimitRule(window=10, max=3)
 STRICT_RESET = RateLimitRule(window=60, max=3)
+# By the names under which they are told, and count where a path may have several.
+STRICT = {"sign-in": STRICT_SIGN_IN, "password-reset": STRICT_RESET}
 SIGN_IN_PREFIXES = ("/sign-in", "/sign-up", "/change-password", "/change-email")
 RESET_PATHS = frozenset(
     {
@@ -311,16 +313,20 @@ class RuleSet:
 def strict_path_limit(path: str) -> tuple[str, tuple[RateLimitRule]] | None:
     """RustAuth's strict rules for a path below the base path (MW-05, MW-06)."""
     if path.startswith(SIGN_IN_PREFIXES):
-        return "sign-in", (STRICT_SIGN_IN,)
+        return _strict("sign-in")
     if path in RESET_PATHS or path.startswith(RESET_PREFIX):
-        return "password-reset", (STRICT_RESET,)
+        return _strict("password-reset")
     return None
 
 
 def strict_view_limit(url_name: str) -> tuple[str, tuple[RateLimitRule]] | None:
     """The same strictness for the views that Django and django-allauth ship."""
     if url_name in SIGN_IN_VIEWS:
-        return "sign-in", (STRICT_SIGN_IN,)
+        return _strict("sign-in")
     if url_name in RESET_VIEWS:
-        return "password-reset", (STRICT_RESET,)
+        return _strict("password-reset")
     return None
+
+
+def _strict(name: str) -> tuple[str, tuple[RateLimitRule]]:
+    return name, (STRICT[name],)

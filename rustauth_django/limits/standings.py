@@ -16,7 +16,7 @@ from .operations import UNDER_WAY, ReadFields
 from .options import GuardOptions
 from .paths import matches
 from .rates import RateLimitRule
-from .rules import STRICT_RESET, STRICT_SIGN_IN, RuleSet, strict_path_limit
+from .rules import STRICT, RuleSet, strict_path_limit
 from .store import RateLimitStore
 
 
@@ -158,9 +158,5 @@ def _rules_of(rules: RuleSet, bucket: str) -> tuple[RateLimitRule, ...]:
     if not name:
         strict = strict_path_limit(path)
         return strict[1] if strict else (rules.default,)
-    built_in = {
-        "sign-in": STRICT_SIGN_IN,
-        "password-reset": STRICT_RESET,
-        "default": rules.default,
-    }
-    return (built_in[name],) if name in built_in else ()
+    named = {**STRICT, "default": rules.default}
+    return (named[name],) if name in named else ()

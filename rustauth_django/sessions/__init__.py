@@ -21,7 +21,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils.timezone import is_aware, make_aware
 
-from ..conf import Settings, get_settings, session_engine
+from ..conf import Settings, get_settings, of_django
 from ..connections import get_feature, get_guard, get_stores
 from ..engine.operations import Operation
 from ..engine.plans import Plan, adrive, drive
@@ -378,7 +378,7 @@ def is_user(instance: Any) -> bool:
         return False
     if not get_settings().sessions.revoke_on_change:
         return False
-    engine = getattr(import_module(session_engine()), "SessionStore", None)
+    engine = getattr(import_module(of_django("SESSION_ENGINE")), "SessionStore", None)
     return isinstance(engine, type) and issubclass(engine, SessionStore)
 
 

@@ -16,7 +16,7 @@ from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 from django.utils.translation import get_language, get_language_from_path, override
 
-from ...conf import middleware_paths
+from ...conf import of_django
 from ...connections import get_guard
 from ...decorators import Limited, limits_on, name_of
 from ...engine.backends import Backend
@@ -198,7 +198,7 @@ def _state(store: RateLimitStore, backend: Backend, key: str, rule: RateLimitRul
 
 def has_middleware(kind: type) -> bool:
     """Is it, or a class made of it, in use?"""
-    found = map(import_string, middleware_paths())
+    found = map(import_string, of_django("MIDDLEWARE"))
     return any(isinstance(one, type) and issubclass(one, kind) for one in found)
 
 
