@@ -78,6 +78,7 @@ class ConfirmSignUpView(auth.LinkView):
     @classmethod
     def send(cls, request: HttpRequest, user: Any) -> None:
         """Mail the link; or, to an address with an account, that there is one."""
+        auth.ask_for_everybody(request)  # an outage tells nobody which of the two it is
         if has_account(user.username):
             url, template = resolve_url("login"), "mails/has_account.txt"
         else:

@@ -12,11 +12,12 @@ from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import User
 from django.core.checks import run_checks
 from django.http import HttpRequest, HttpResponse
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.urls import include, path
 from django.utils import translation
 
-from rustauth_django import secondary_storage, verification
+from example_project.pages import ConfirmSignUpView
+from rustauth_django import BackendUnavailable, secondary_storage, verification
 from rustauth_django.contrib.auth import (
     ConfirmEmailView,
     MagicLinkView,
@@ -400,3 +401,13 @@ def test_a_reset_that_links_do_not_lead_to_is_found(urlconf: Resets, is_told: bo
     assert len(found) == is_told
     if is_told:
         assert "/accounts/reset/MQ/a-b/" in found[0].msg
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("address", ["ada@example.com", "nobody@example.com"])
+def test_an_outage_does_not_tell_who_has_an_account(address: str, dead_url: str) -> None:
+    """The example's sign-up fails for both, before it does anything that differs."""
+    User.objects.create_user("ada@example.com", "ada@example.com")
+    user = User(username=address, email=address)
+    with override_settings(RUSTAUTH={"URL": dead_url}), pytest.raises(BackendUnavailable):
+        ConfirmSignUpView.send(RequestFactory().post("/sign-up/"), user)
