@@ -334,6 +334,26 @@ def test_a_settled_attempt_makes_no_bucket(limits: Face) -> None:
         assert not limits.reset(name)
 
 
+@pytest.mark.parametrize("junk", ["x", "x" * 7, "\x02", "\xff" * 40])
+def test_a_garbled_attempt_counts_as_none(
+    raw: redis.Redis, server_stores: RustAuthStores, junk: str
+) -> None:
+    """Neither the state nor the attempts under way stop anything from being settled."""
+    store, run = server_stores.rate_limit_store, server_stores.backend.run
+    for name in ALGORITHM_NAMES:
+        rule = rule_of(name)
+        (bucket,) = store.attempt([(name, rule)], [name]).buckets
+        for ending in get_args(Ending):
+            for field in (rule.slot or "count", bucket.waiting):
+                raw.hset(bucket.physical, field, junk)
+                raw.pexpire(bucket.physical, 60_000)
+                (decision,) = run(store.attempt([(name, rule)], [name]))
+                assert decision.permitted
+                raw.hset(bucket.physical, field, junk)
+                run(Settle((Attempt(bucket, decision.counted_at_ms, ending),)))
+                raw.delete(bucket.physical)
+
+
 def test_a_refused_flood_takes_no_memory(raw: redis.Redis, server_stores: Any) -> None:
     """Whatever the algorithm, a bucket is as large after a thousand refusals as before."""
     store = server_stores.rate_limit_store

@@ -12,7 +12,9 @@
 
 -- Notes an attempt; those that are older than a window do not count any more.
 local function note(key, field, at, window)
-  local times = redis.call('HGET', key, field) or ''
+  local times = redis.call('HGET', key, field)
+  -- What is garbled counts as none.
+  times = times and #times % 6 == 0 and times or ''
   local start = 1
   while start <= #times and struct.unpack('>I6', times, start) <= at - window do
     start = start + 6

@@ -124,6 +124,7 @@ for i = 1, #KEYS do
     return failure
   end
   local others, is_changed = waiting ~= '' and redis.call('HGET', key, waiting) or '', false
+  others = #others % 6 == 0 and others or ''  -- what is garbled counts as none
   local left = others ~= '' and without(others, at, cost)
   local new_state
   if ending == 'undo' and state and is_known(algorithm, state) then
