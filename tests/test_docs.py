@@ -5,7 +5,7 @@ import inspect
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import redis
@@ -17,7 +17,8 @@ from rustauth_django.conf import DEFAULTS, LOGIN_DEFAULTS, RATE_LIMIT_DEFAULTS, 
 from rustauth_django.decorators import rate_limit
 from rustauth_django.engine.operations import Describe
 from rustauth_django.engine.plans import drive
-from rustauth_django.limits.operations import ReadFields
+from rustauth_django.limits.operations import Attempt, Ending, ReadFields, Settle
+from rustauth_django.limits.rates import ALGORITHM_NAMES
 from rustauth_django.limits.rules import RESET_VIEWS, SIGN_IN_VIEWS
 from rustauth_django.sessions.records import SessionRecord
 
@@ -147,6 +148,15 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             assert not limits.consume("key", RateLimitRule(60, 1)).permitted
             assert limits.consume("key", RateLimitRule.parse("5/m")).permitted
             assert stores.backend.run(ReadFields(limits.keyspaces[1].physical("key")))
+            for algorithm in ALGORITHM_NAMES:
+                escalate = (60,) if algorithm == "lockout" else ()
+                limit = [("attempts", RateLimitRule(60, 1, algorithm, escalate=escalate))]  # type: ignore[arg-type]
+                for ending in get_args(Ending):
+                    operation = limits.attempt(limit, ["attempts"])
+                    (counted,) = stores.backend.run(operation)
+                    attempt = Attempt(operation.buckets[0], counted.counted_at_ms, ending)
+                    assert stores.backend.run(Settle((attempt,))) == 1
+                    limits.reset("attempts")
             assert limits.clear() == 2
             sessions, now = sessions_of(stores), datetime.now(UTC)
             record = SessionRecord("id", "7", now + timedelta(1), "a" * 32, None, None, now, now)

@@ -3,6 +3,7 @@ from typing import Any
 
 from ...engine.operations import Describe, ServerInfo
 from ...exceptions import BackendError, BackendUnavailable
+from ...limits.operations import Attempt, Settle
 from ...limits.rates import RateLimitRule
 from ..base import StoresCommand
 
@@ -18,7 +19,10 @@ class Command(StoresCommand):
         backend = self.stores.backend
         # A server that answers may still be a replica, or full: ask for what the app needs.
         self.stores.secondary_storage.set(PROBE, "", ttl=1)
-        self.stores.rate_limit_store.consume(PROBE, RateLimitRule(window=1, max=1))
+        attempt = self.stores.rate_limit_store.attempt([(PROBE, RateLimitRule(window=1, max=1))])
+        (counted,) = backend.run(attempt)
+        given_back = Attempt(attempt.buckets[0], counted.counted_at_ms, "undo")
+        backend.run(Settle((given_back,)))
         try:
             info = backend.run(Describe())
         except BackendUnavailable:
