@@ -1,15 +1,15 @@
-"""What an attempt to sign in counts as, and what became of it.
+"""Counting attempts to sign in: before the password is checked, and once the result is known.
 
-An attempt is counted before a password is looked at, and ``RateLimitMiddleware`` settles it at
-the end of its request: a failure stays counted, a success is given back and forgives the
-account, never the address, whatever is over. What is refused does not count. An attempt that
-crashes or is cancelled stays counted.
+An attempt is counted before its password is checked, and ``RateLimitMiddleware`` settles it at the
+end of the request. A failure stays counted. A success is given back, and the account's earlier
+failures are forgiven, but not those of the address. A refused attempt does not count. An attempt
+that crashes or is cancelled stays counted.
 
-Without a request or without the middleware nobody would give back. There an attempt passes
-while there is room, and a failure is counted when it is known.
+Without a request or without the middleware nothing could give an attempt back. There an attempt
+passes while there is room, and a failure is counted when it is known.
 
-An account is what was typed, as an HMAC, whether or not there is such a user: nothing
-tells them apart.
+An account is counted under an HMAC of its user or of the typed name, so a key does not tell whether
+such a user exists.
 """
 
 import re
@@ -35,21 +35,21 @@ from .limits.outages import Action
 from .limits.protection import protects
 from .limits.rates import RateLimitRule
 
-# What looks like a secret among credentials, as Django has it.
+# Names of credentials that Django takes for secrets.
 SECRETS = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
-# No user, several of one name, no such method, what no column can hold, or no database: what the
-# backends make of it is their business.
+# No user, several users of one name, no such method, a value that no column can hold, or no
+# database: the backends deal with each of these themselves.
 NOBODY = (ObjectDoesNotExist, MultipleObjectsReturned, AttributeError, ValueError, Error)
 
 TYPED_ATTRIBUTE = "_rate_limit_typed"
 
 
 def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[Action, None]:
-    """The step before a password is looked at; of the credentials it sees the name alone."""
+    """Count an attempt before its password is checked. Only the name is used for it."""
     request = django_request(request)
     if request is not None:
         setattr(request, TYPED_ATTRIBUTE, typed)
-        # What became of an earlier attempt of the same request is not this one's.
+        # An earlier attempt of the same request may have failed; this one has not.
         setattr(request, REFUSED_ATTRIBUTE, None)
     ask = yield from ask_of(guard, request, typed)
     if ask is None:
@@ -62,7 +62,8 @@ def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[
         verdict = yield from guard.ask(request, ask, spend=False)
     if not verdict.permitted:
         if request is not None:
-            # The view goes on to say that the password was wrong; the middleware knows better.
+            # The view will answer that the password was wrong; the middleware replaces that by the
+            # refusal.
             setattr(request, REFUSED_ATTRIBUTE, verdict)
         raise PermissionDenied
 
@@ -80,7 +81,7 @@ def count_failure(
         logins_of(request).fail(typed_name(credentials))
         return
     guard = get_guard()
-    # Of what looks like a secret, the signal has only asterisks.
+    # The signal has only asterisks in place of a secret.
     typed = getattr(request, TYPED_ATTRIBUTE, None) or typed_name(credentials)
 
     def failure() -> Plan[Action, None]:
@@ -105,10 +106,11 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
             keys.add(name_key(typed, visitors))
         guard.run(guard.forgive(keys))
         return
-    # What was typed is settled with its attempt.
+    # The typed name is settled together with its attempt.
     logins = logins_of(request)
     if not device_of(guard, request, user):
-        # What strangers have failed is not forgiven by whom they cannot stop.
+        # A known browser has a counter of its own; its success does not forgive the strangers'
+        # failures.
         logins.signed_in |= keys
     if age := guard.options.login.device_age:
         device = (Device.of(request, age) or Device.new()).after_login(user, visitors)
@@ -118,7 +120,7 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
 def free_on_new_password(
     *, sender: Any, instance: Any, created: bool, using: str, **kwargs: Any
 ) -> None:
-    """A receiver of ``post_save``: who guessed at the old password may guess anew."""
+    """A receiver of ``post_save``: a new password frees the account."""
     # Django has the text of a password that was set until it is saved.
     is_new = issubclass(sender, get_user_model()) and getattr(instance, "_password", None)
     if not is_new or created:
@@ -142,7 +144,7 @@ def is_protected() -> bool:
 def ask_of(
     guard: Guard, request: HttpRequest | None, typed: str | None
 ) -> Plan[Action, Ask | None]:
-    """What an attempt counts as; None if it does not."""
+    """The limits that an attempt counts against; None if there are none."""
     rules, visitors = guard.options.login, guard.options.visitors
     if request is None:
         if not guard.options.enabled:
@@ -156,7 +158,7 @@ def ask_of(
         user = yield from find_user(typed)
         device = device_of(guard, request, user)
         if device is not None:
-            # In place of what strangers share.
+            # It takes the place of the account's counter, which all strangers share.
             own = device.key(user, visitors)
             ways = tuple([(own, rule) for rule in rules.account])
             return Ask(LOGIN, ways, quiet=True, noted=frozenset([own]))
@@ -170,12 +172,14 @@ def ask_of(
             address = None
         if address:
             limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
-    # How much an account has left is nobody's business but its owner's.
+    # Headers would tell everybody how much an account has left.
     return Ask(LOGIN, tuple(limits), quiet=True, noted=noted) if limits else None
 
 
 def device_of(guard: Guard, request: HttpRequest | None, user: Any) -> Device | None:
-    """The browser, if it knows this user and the middleware renews what it knows."""
+    """The browser's device cookie, if the user has signed in with it and the middleware can renew
+    it.
+    """
     age = guard.options.login.device_age
     if user is None or age is None or not is_settled(request):
         return None
@@ -185,7 +189,9 @@ def device_of(guard: Guard, request: HttpRequest | None, user: Any) -> Device | 
 
 @sensitive_variables("credentials", "value")
 def typed_name(credentials: dict[str, Any]) -> str | None:
-    """The name among some credentials, as it was typed; a phone number will do."""
+    """The name among the credentials, as it was typed; it may be an e-mail address or a phone
+    number.
+    """
     usual = (get_user_model().USERNAME_FIELD, "username", "email", "login")
     others = [name for name in credentials if not SECRETS.search(name)]
     for field in (*usual, *others):
@@ -196,9 +202,10 @@ def typed_name(credentials: dict[str, Any]) -> str | None:
 
 
 def find_user(name: str) -> Plan[Action, Any]:
-    """The user whom the database finds by what was typed; None if it finds none.
+    """The user whom the database finds by the typed name; None if there is none.
 
-    It is asked for every attempt, so that the time tells nobody whether there is such a user.
+    It is asked for every attempt, so that the time of an answer does not tell whether such a user
+    exists.
     """
     if len(name) > MAX_TYPED:
         return None

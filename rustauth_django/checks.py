@@ -54,7 +54,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_debug(**kwargs: Any) -> list[CheckMessage]:
-    """What keeps a newcomer from seeing anything."""
+    """Limits that are off because DEBUG is on."""
     settings, problems = read_settings()
     if problems or settings.rate_limit.enabled or settings.rate_limit.is_set:
         return []
@@ -64,7 +64,7 @@ def check_debug(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_logins(**kwargs: Any) -> list[CheckMessage]:
-    """A protection of logins that does not protect."""
+    """A protection of logins that comes after another backend that checks passwords."""
     backend = unprotected_backend()
     if backend is None:
         return []
@@ -94,7 +94,7 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_resets(**kwargs: Any) -> list[CheckMessage]:
-    """A password reset that works once, where links lead to another one."""
+    """A one-time password reset in the URLconf, while links lead to Django's own."""
     if not any(getattr(view, "is_one_time", False) for view in walk_views(get_resolver())):
         return []
     try:
@@ -137,7 +137,7 @@ def walk_urls(
 
 
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
-    """What works, and should not be served to the world."""
+    """Settings that work, but that a public site should not have."""
     settings, problems = read_settings()
     if problems:
         return []
@@ -191,14 +191,14 @@ def _check_values(settings: Settings) -> Iterator[CheckMessage]:
 
 
 def trusts_everyone(networks: tuple[Network, ...]) -> bool:
-    """Do these networks together leave nobody out?"""
+    """Do these networks together cover all addresses?"""
     v4 = collapse_addresses(n for n in networks if isinstance(n, IPv4Network))
     v6 = collapse_addresses(n for n in networks if isinstance(n, IPv6Network))
     return any(n.prefixlen == 0 for n in v4) or any(n.prefixlen == 0 for n in v6)
 
 
 def swallows_sign_in(entry: RuleEntry, base_path: str) -> bool:
-    """Does a broad rule quietly loosen what RustAuth holds strict (QUIRK-28)?"""
+    """Does a broad rule replace RustAuth's strict limits (QUIRK-28)?"""
     selector, rule = entry.selector, entry.rule
     fixed, star, _ = selector.value.partition("*")
     is_meant = any(strict_path_limit(normalize_path(fixed, start)) for start in ("/", base_path))
@@ -216,7 +216,7 @@ def swallows_sign_in(entry: RuleEntry, base_path: str) -> bool:
 
 
 def is_quick(alias: str) -> bool:
-    """Do a cache's connections give up within a second?"""
+    """Do a cache's connections time out within a second?"""
     try:
         timeout = client_of_cache(alias).connection_pool.connection_kwargs.get("socket_timeout")
     except InvalidConfig:

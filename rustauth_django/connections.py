@@ -31,7 +31,7 @@ Builder: TypeAlias = Callable[[Settings, RustAuthStores], F]
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What belongs to one version of the settings; ``features`` are by their builders."""
+    """What was built for one version of the settings; ``features`` maps builders to results."""
 
     settings: Settings
     stores: RustAuthStores
@@ -60,7 +60,7 @@ def get_guard() -> Guard:
 def get_feature(build: Builder[F]) -> F:
     """What ``build`` makes of the settings and the stores, kept until the settings change.
 
-    So a feature is built on this module, which does not know it.
+    In this way a feature imports this module, and this module imports no feature.
     """
     wiring = _wiring()
     if build not in wiring.features:
@@ -73,7 +73,7 @@ def _wiring() -> Wiring:
     global _current
     wiring = _current
     if wiring is None:
-        # Not under the lock: settings name modules of the site's, which may use us.
+        # Not under the lock: settings name modules of the site, which may use this app.
         settings = get_settings()
         built = build_wiring(settings, _pinned or open_settings(settings))
         with _lock:
@@ -83,7 +83,7 @@ def _wiring() -> Wiring:
 
 @contextmanager
 def use(backend: Backend) -> Iterator[RustAuthStores]:
-    """For tests: whatever the settings, on this backend as long as the block lasts."""
+    """For tests: within the block this backend is used, whatever the settings say."""
     global _current, _pinned
     with _lock:
         before, _current, _pinned = (_current, _pinned), None, backend
@@ -106,7 +106,7 @@ def forget_connections(*, setting: str, **kwargs: Any) -> None:
 
 
 def build_wiring(settings: Settings, backend: Backend) -> Wiring:
-    """What these settings describe, on a backend. Raises ``InvalidConfig``."""
+    """Stores and guard as these settings describe them, on a backend. Raises ``InvalidConfig``."""
     observe = None
     if settings.telemetry:
         try:
@@ -152,7 +152,7 @@ def client_of_cache(alias: str) -> Redis:
             raise InvalidConfig('that is a URL; set it as RUSTAUTH["URL"]') from None
         raise InvalidConfig(f"there is no cache {alias!r} in CACHES") from None
     except (ImproperlyConfigured, ValueError, TypeError) as error:
-        # What a parser of URLs says may quote a part of the password.
+        # The message of a URL parser may quote a part of the password.
         told = f": {error}" if isinstance(error, ImproperlyConfigured) else ""
         raise InvalidConfig(f"the cache {alias!r} cannot be opened{told}") from None
     if not isinstance(client, Redis):
@@ -168,7 +168,7 @@ def client_of_cache(alias: str) -> Redis:
 
 
 class _Stores:
-    """``ConnectionProxy``'s idea of a handler: looked up anew at each use."""
+    """The handler that ``ConnectionProxy`` asks for the stores at each use."""
 
     def __getitem__(self, name: str) -> Any:
         return getattr(get_stores(), name)

@@ -1,4 +1,4 @@
-"""What a view may say about its limits."""
+"""The decorators with which a view declares its limits."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -53,17 +53,17 @@ def rate_limit(
 ) -> Callable[[View], View]:
     """Limit a view, of either kind; on a class, through ``method_decorator``.
 
-    ``rates`` are texts ("5/m"), rules, or one function of the request that returns some or
-    None; all of them count, or none does. ``key`` says by what: see ``limits/keys.py``.
-    Views of one ``scope`` share their counters, without it each has its own. ``methods``
-    are those that count. ``cost`` is what each request spends. ``on`` is "request",
-    "failure", "success" or a function of request and response: all are counted before the view,
-    so that no more than the limit are under way, and what did not count is given back after it.
-    Without ``block`` the view is called all
-    the same, and finds the decision on ``request.rate_limit``. A ``shadow`` only tells
-    the signal ``rate_limit_shadowed``. ``on_error`` stands in for the setting ON_ERROR.
+    ``rates`` are texts ("5/m"), rules, or one function of the request that returns some or None;
+    all of them count, or none does. ``key`` says by what: see ``limits/keys.py``. Views of one
+    ``scope`` share their counters; without a scope each view has its own. Only requests with one of
+    ``methods`` count. ``cost`` is what each request spends. ``on`` is "request", "failure",
+    "success" or a function of request and response: all are counted before the view, so that no
+    more than the limit are under way, and what did not count is given back after it. Without
+    ``block`` the view is called in any case, and finds the decision on ``request.rate_limit``. A
+    ``shadow`` refuses nothing and only sends the signal ``rate_limit_shadowed``. ``on_error`` takes
+    the place of the setting ON_ERROR.
 
-    Raises ``InvalidConfig`` or ``TypeError`` for what cannot work, as the module is loaded.
+    Wrong arguments raise ``InvalidConfig`` or ``TypeError`` as the module is loaded.
     """
     if len(rates) == 1 and isinstance(rates[0], type):
         raise InvalidConfig(
@@ -106,7 +106,7 @@ def _read_rates(rates: tuple[Rates, ...], cost: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """What ``rate_limit`` was told, and its two steps around a view."""
+    """The arguments of one ``rate_limit``, and its two steps around a view."""
 
     rates: tuple[RateLimitRule, ...] | Callable[[HttpRequest], Any]
     subject: Subject
@@ -156,14 +156,16 @@ class Limited:
             return after(request, response)
 
         decorated: Any = async_wrapper if iscoroutinefunction(view) else wrapper
-        # Under a name of its own: of equal ones method_decorator keeps the last.
+        # Each has a name of its own: of attributes with one name method_decorator keeps the last.
         setattr(decorated, f"rate_limited_{id(self)}", self)
         return cast(View, decorated)
 
     def before(
         self, guard: Guard, request: HttpRequest, view: Any
     ) -> Plan[Action, tuple[HttpResponse | None, Reserved | None]]:
-        """The response in place of the view's, if there is one; and what ``after`` settles."""
+        """The refusal that takes the place of the view's response, or None; and what ``after``
+        settles.
+        """
         if self.methods is None:
             is_passed_over = is_preflight(request)
         else:
@@ -211,7 +213,7 @@ class Limited:
             yield from guard.undo(request, *reserved)
 
     def ask(self, guard: Guard, request: HttpRequest, view: Any) -> Plan[Action, Ask | None]:
-        """What a request counts as; None if it does not. Raises ``MissingAddress``."""
+        """What to count for a request; None if it does not count. Raises ``MissingAddress``."""
         rules = yield from self.rules(request)
         if not rules:
             return None
@@ -227,7 +229,9 @@ class Limited:
         return to_rules(rates, as_written=True) if rates else ()
 
     def name(self, request: HttpRequest, view: Any) -> str:
-        """The scope; without one, the view, and what tells this limit from others on it."""
+        """The scope; without one, the view's name and a suffix that tells this limit from others on
+        it.
+        """
         if self.scope is not None:
             return self.scope
         on = "" if self.on == "request" else getattr(self.on, "__qualname__", self.on)
@@ -236,12 +240,12 @@ class Limited:
 
 
 def limits_on(view: Any) -> list[Limited]:
-    """What ``rate_limit`` said on a view, the innermost first."""
+    """The limits that ``rate_limit`` put on a view, the innermost first."""
     return [said for said in getattr(view, "__dict__", {}).values() if isinstance(said, Limited)]
 
 
 def request_of(args: tuple[Any, ...]) -> HttpRequest:
-    """The request among the arguments of a view or of a method; DRF's has Django's in it."""
+    """The request among the arguments of a view or of a method; DRF's request contains Django's."""
     for arg in args[:2]:
         found = django_request(arg)
         if isinstance(found, HttpRequest):
@@ -250,8 +254,8 @@ def request_of(args: tuple[Any, ...]) -> HttpRequest:
 
 
 def is_async(view: Any, args: tuple[Any, ...]) -> bool:
-    """Will this call return a coroutine? ``dispatch`` does not say so of itself."""
-    # method_decorator hands over a partial of the bound method.
+    """Will this call return a coroutine? ``dispatch`` is a plain function in either case."""
+    # method_decorator passes a partial of the bound method.
     bound = getattr(view, "func", view)
     instance = getattr(bound, "__self__", args[0] if args else None)
     name = getattr(view, "__name__", "")
@@ -259,7 +263,9 @@ def is_async(view: Any, args: tuple[Any, ...]) -> bool:
 
 
 def name_of(request: HttpRequest, view: Any) -> str:
-    """A view's dotted path; a method's is that of the class that was asked, not of its base."""
+    """A view's dotted path; a method's names the class of the instance, not the base that defines
+    it.
+    """
     called = getattr(request.resolver_match, "func", None)
     while not hasattr(view, "__qualname__") and hasattr(view, "func"):
         view = view.func  # of a partial
@@ -275,16 +281,15 @@ def name_of(request: HttpRequest, view: Any) -> str:
 
 
 def response_of(error: Exception) -> HttpResponseBase:
-    """What Django will make of a view's exception, as far as its status goes."""
+    """A response with the status that Django will give to a view's exception."""
     kinds = {Http404: 404, PermissionDenied: 403, SuspiciousOperation: 400, BadRequest: 400}
     found = (status for kind, status in kinds.items() if isinstance(error, kind))
     return HttpResponse(status=next(found, 500))
 
 
 def result_of(response: HttpResponseBase) -> Counted | None:
-    """A "failure" for an error and for a form with errors, else a "success"; None for a refusal.
-
-    What another limit refused was no attempt.
+    """ "failure" for an error or a form with errors, else "success"; None for a refusal by another
+    limit, which was no attempt.
     """
     if response.status_code == 429 or getattr(response, "is_refusal", False):
         return None

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""The tree of this app's exceptions.
 
 ::
 
@@ -22,15 +22,15 @@ class RustAuthError(Exception):
 
 
 class InvalidConfig(RustAuthError, ImproperlyConfigured, ValueError):
-    """A setting or an argument that cannot work; the message is the whole story."""
+    """A wrong setting or argument; the message says where, what, and what to write instead."""
 
 
 class BackendError(RustAuthError):
     """The server refused or failed an operation.
 
-    ``operation`` names it ("secondary get"), ``reason`` is the server's or the
-    client library's own short text. ``key`` is the physical key, where it is the
-    trouble; it may hold an address, so that logs are given ``reason`` alone.
+    ``operation`` names it ("secondary get"), ``reason`` is the server's or the client library's own
+    short text. ``key`` is the physical key, if the key is the problem. It may contain an address,
+    so logs have ``reason`` alone.
     """
 
     def __init__(self, operation: str, reason: str, key: str | None = None) -> None:
@@ -49,7 +49,7 @@ class BackendUnavailable(BackendError):
 
 
 class BackendOverloaded(BackendError):
-    """This process has more calls at once than connections; the server is not to blame.
+    """This process has more calls at once than connections; the server is not the cause.
 
     The call was not sent.
     """

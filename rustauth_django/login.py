@@ -1,4 +1,4 @@
-"""Authentication backends that refuse who has failed too often.
+"""Authentication backends that refuse logins after too many failures.
 
 A site with one backend replaces Django's by ``rustauth_django.login.ModelBackend``. Where there
 are several, ``rustauth_django.login.LoginProtection`` stands first. Then every login that goes
@@ -17,15 +17,17 @@ from .limits.protection import require_app
 
 
 class Protection:
-    """The step before a password is looked at, for a backend to take."""
+    """A mixin for backends: the step before a password is checked."""
 
     protects_logins = True
 
     @sensitive_variables("credentials")
     def check(self, request: HttpRequest | None, credentials: dict[str, Any]) -> None:
-        """Raise ``PermissionDenied``, which ends the login, if there must be a wait.
+        """Raise ``PermissionDenied``, which ends the login, if the account or the address is
+        blocked.
 
-        Raises ``InvalidConfig`` on a site that does not have the app: nothing would be counted.
+        Raises ``InvalidConfig`` on a site without the app in INSTALLED_APPS, where nothing would be
+        counted.
         """
         require_app(type(self).__qualname__)
         guard = get_guard()
@@ -39,9 +41,9 @@ class Protection:
 
 
 class LoginProtection(Protection):
-    """Knows nobody, and stands before the backends that do.
+    """A backend that finds no user itself, and stands before the backends that do.
 
-    It has no ``get_user``: Django and django-allauth sign nobody in by such a backend.
+    It has no ``get_user``, so Django and django-allauth do not choose it to sign somebody in.
     """
 
     @sensitive_variables("credentials")

@@ -18,9 +18,9 @@ from .limits.protection import require_protection
 class RateLimitMiddleware:
     """Limits every request that resolves to a view; a 404 consumes nothing (MW-14).
 
-    Its place is after ``CsrfViewMiddleware``, so that a forged form spends nothing of
-    its victim's limits. Requests are decided on as their view is about to be called,
-    when ``request.user`` and whatever else other middleware sets is there.
+    Place it after ``CsrfViewMiddleware``, so that a forged form does not use up its victim's
+    limits. It decides when the view is about to be called, after other middleware has set
+    ``request.user``.
     """
 
     sync_capable = True
@@ -59,7 +59,7 @@ class RateLimitMiddleware:
             remember(request, response)
         response = after(request, response)
         if is_to_be_rendered(response):
-            # As Django does: a template may ask the database.
+            # In a thread, as Django does it: a template may query the database.
             return await sync_to_async(response.render, thread_sensitive=True)()
         return response
 
@@ -70,7 +70,7 @@ class RateLimitMiddleware:
         return guard.run(guard.before(request, view))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
-        """A login whose end nobody knows stays counted."""
+        """A login stays counted if its view raises."""
         logins = getattr(request, LOGINS_ATTRIBUTE, None)
         if logins and not isinstance(exception, PermissionDenied | Http404):
             logins.has_crashed = True
@@ -83,7 +83,7 @@ class RateLimitMiddleware:
 
 
 def remember(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Let the browser know who has signed in with it."""
+    """Set the device cookie if somebody has signed in."""
     value, age = logins_of(request).device_cookie, get_guard().options.login.device_age
     if value is not None:
         response.set_cookie(COOKIE, value, max_age=age, httponly=True, **session_cookie())

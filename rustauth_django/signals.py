@@ -1,4 +1,4 @@
-"""What this app tells. A receiver that raises is logged, and changes nothing."""
+"""The signals of this app. An exception of a receiver is logged and changes nothing."""
 
 from django.dispatch import Signal
 

@@ -1,4 +1,4 @@
-"""Small secrets with a time to live: sessions, tokens, whatever must not outlive its use."""
+"""Strings with a time to live, such as sessions, tokens and other small secrets."""
 
 from collections.abc import AsyncIterator, Iterator
 

@@ -29,7 +29,7 @@ class RustAuthStores:
         scan_count: int = DEFAULT_SCAN_COUNT,
         local_refusals: float = 0,
     ) -> None:
-        # In memory it would spare nothing.
+        # A memory backend needs no local refusals.
         if local_refusals and not isinstance(backend, MemoryBackend):
             backend = LocalRefusals(backend, local_refusals)
         self.backend = backend
@@ -52,9 +52,9 @@ class RustAuthStores:
     ) -> Self:
         """Stores on the server at ``url``; no connection is made before it is needed.
 
-        ``client_options`` go to the redis-py connection. With ``cluster`` the server is one
-        of a Redis Cluster, and tells the others. Raises ``InvalidConfig``, which never
-        quotes the URL.
+        ``client_options`` are options of redis-py's connections. With ``cluster`` the server is one
+        of a Redis Cluster, and reports the others. Raises ``InvalidConfig``, which never quotes the
+        URL.
         """
         backend = open_backend(url, client_options or {}, cluster=cluster)
         return cls(backend, key_prefix=key_prefix, scan_count=scan_count)
@@ -70,9 +70,9 @@ class RustAuthStores:
     ) -> Self:
         """Stores on a client that the caller owns and closes.
 
-        Without ``async_client`` the async twins use clients of their own, made after
-        ``client``, one for each event loop; with it, that one, on the caller's loop. It is
-        of the same kind as ``client``.
+        Without ``async_client`` the async twins open connections of their own with the options of
+        ``client``, for each event loop. With it they use the connections of that client, which must
+        be of the same kind as ``client``, on the caller's loop.
         """
         backend: Backend
         match client, async_client:

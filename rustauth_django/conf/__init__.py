@@ -1,7 +1,7 @@
 """``settings.RUSTAUTH``, read in this one place into one frozen value.
 
-The whole dictionary is read even if the first line of it is wrong, so that
-``manage.py check`` can tell of everything at once.
+The whole dictionary is read even if a setting in it is wrong, so that ``manage.py check`` reports
+all problems at once.
 """
 
 import re
@@ -71,7 +71,7 @@ LOGIN_DEFAULTS: dict[str, Any] = {
     "ADDRESS": "20/15m",
 }
 SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
-# A rule is "window" and "max", with options or without, or a rate as text.
+# A rule is "window" and "max", with or without options, or a rate as text.
 RULE_OPTIONS = ("algorithm", "burst", "escalate")
 COUNTS = ("window", "max", *RULE_OPTIONS)
 OUTCOMES = (*COUNTS, "rate", "disabled", "rule")
@@ -114,7 +114,7 @@ _current: Settings | None = None
 
 
 def get_settings() -> Settings:
-    """The settings in force. Raises ``InvalidConfig`` with everything that is wrong."""
+    """The settings in force. Raises ``InvalidConfig``, which lists every problem."""
     global _current
     current = _current
     if current is None:
@@ -139,7 +139,7 @@ def of_django(name: str) -> Any:
 
 
 def session_cookie() -> dict[str, Any]:
-    """What Django sets of a session's cookie, for another of that kind."""
+    """The arguments of ``set_cookie`` for a cookie with the same protection as the session's."""
     return {
         "domain": settings.SESSION_COOKIE_DOMAIN,
         "path": settings.SESSION_COOKIE_PATH,
@@ -149,7 +149,7 @@ def session_cookie() -> dict[str, Any]:
 
 
 def read_settings() -> tuple[Settings, list[Problem]]:
-    """The settings and what is wrong with them; in place of each wrong one, its default."""
+    """The settings, with the default in place of each wrong one, and the problems."""
     problems: list[Problem] = []
     raw = getattr(settings, "RUSTAUTH", {})
     if not isinstance(raw, dict):
@@ -248,7 +248,7 @@ def _read_login(section: Section) -> LoginRules:
         with section.noting(name):
             rules = () if value is None else _read_rates(value, as_written=True)
             if name == "ACCOUNT" and any(rule.capacity > MAX_LOG for rule in rules):
-                # The attempts that are under way are noted, one by one.
+                # A bucket lists its attempts under way one by one, so the list needs a bound.
                 raise Wrong(f"must be at most {MAX_LOG} attempts", RULE_HINT)
             found[name.lower()] = rules
     age = section.get("DEVICE_COOKIE", "an int of seconds above 0, or None", _is_age)
@@ -262,7 +262,7 @@ def _is_age(value: Any) -> bool:
 def _read_default_rule(section: Section) -> RateLimitRule:
     given = {name: section.raw.get(name, section.defaults[name]) for name in ("WINDOW", "MAX")}
     for name, value in given.items():
-        # Each is read beside the other's default, so that both can be found wrong.
+        # Each of the two is checked with the other's default, so that both can be reported.
         try:
             read_rule(**{**RULE_DEFAULT, name.lower(): value})
         except Wrong as wrong:
@@ -381,7 +381,7 @@ def _read_header(value: Any) -> str:
         raise Wrong(f"must be the name of a header, not {value!r}", 'Like "X-Forwarded-For".')
     name = value.upper().replace("-", "_")
     if name == "REMOTE_ADDR":
-        # As a header it would be the client's own invention.
+        # A client could send this header itself.
         raise Wrong("must not be REMOTE_ADDR, which is no header", "Leave IP_HEADERS out.")
     if name == "FORWARDED":
         hint = 'Have the proxy write "X-Forwarded-For" or "X-Real-IP".'
@@ -391,7 +391,7 @@ def _read_header(value: Any) -> str:
 
 def _read_network(value: Any) -> Network:
     try:
-        # IP-12: plain addresses and prefix lengths, nothing that ipaddress guesses at.
+        # IP-12: plain addresses and prefix lengths; ipaddress would also accept other spellings.
         if isinstance(value, str) and re.fullmatch(r"[0-9A-Fa-f.:]+(/[0-9]+)?", value):
             network = ip_network(value, strict=False)
             mapped = network.network_address

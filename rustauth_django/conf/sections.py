@@ -1,4 +1,4 @@
-"""Reading a dictionary of settings, and telling everything that is wrong with it."""
+"""Reading a dictionary of settings, and collecting every problem in it."""
 
 import difflib
 from collections.abc import Callable, Collection, Iterator
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
-    """Something wrong in the settings: where, what, and what to write instead."""
+    """A problem in the settings: where it is, what is wrong, and what to write instead."""
 
     id: str
     path: str
@@ -28,7 +28,7 @@ class Wrong(Exception):
 
 
 class Section:
-    """One dictionary of settings; ``problems`` collects what was found wrong in all of them."""
+    """One dictionary of settings; all of them collect their problems in one list, ``problems``."""
 
     def __init__(
         self, raw: dict[str, Any], defaults: dict[str, Any], path: str, problems: list[Problem]
@@ -48,7 +48,7 @@ class Section:
     def get(
         self, name: str, expected: str, is_valid: Callable[[Any], bool], *, secret: bool = False
     ) -> Any:
-        """A setting, or its default if it is missing or is not what is ``expected``."""
+        """A setting, or its default if it is missing or not of the ``expected`` kind."""
         default = self.defaults[name]
         value = self.raw.get(name, default)
         if value is default or is_valid(value):
@@ -59,13 +59,13 @@ class Section:
         return default
 
     def within(self, name: str, defaults: dict[str, Any]) -> "Section":
-        """The dictionary of settings that one of them is."""
+        """A setting that is itself a dictionary of settings."""
         raw = self.get(name, "a dictionary", lambda value: isinstance(value, dict))
         return Section(raw, defaults, self.at(name), self.problems)
 
     @contextmanager
     def noting(self, name: object, id: str = "E003") -> Iterator[None]:
-        """Note what is ``Wrong`` with a setting that is read in the block, and go on."""
+        """Turn a ``Wrong`` that is raised in the block into a problem, and go on."""
         try:
             yield
         except Wrong as wrong:
@@ -90,7 +90,7 @@ def quote(value: object) -> str:
 
 
 def either(names: Collection[str]) -> str:
-    """Some names as a choice, in prose."""
+    """Some names as a choice: "a", "b" or "c"."""
     *others, last = map(quote, names)
     return f"{', '.join(others)} or {last}" if others else last
 

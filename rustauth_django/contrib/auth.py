@@ -1,7 +1,7 @@
 """Links that work once, for ``django.contrib.auth``: reset a password, confirm, sign in.
 
-A GET shows a form or a button and uses nothing up, so that programs that follow the links
-in a mail do no harm; the POST does it, and of many at once one.
+A GET shows a form or a button and uses no link up, so that programs that follow the links in a mail
+do no harm. The POST uses the link up; of many at once, one succeeds.
 """
 
 import json
@@ -37,7 +37,8 @@ logger = logging.getLogger("rustauth_django")
 
 
 class OneTimeTokenGenerator(PasswordResetTokenGenerator):
-    """Django's tokens for a new password, which are kept as well and so work once (VER-04).
+    """Django's password reset tokens, which are also stored on the server, so that each works once
+    (VER-04).
 
     Django's own check stays: a new password, address or login ends every link before it.
     """
@@ -49,12 +50,12 @@ class OneTimeTokenGenerator(PasswordResetTokenGenerator):
         return verification.create(self.purpose, str(user.pk), ttl=ttl, identifier=token)
 
     def check_token(self, user: Any, token: str | None) -> bool:
-        """Would the token work? It goes on doing so."""
+        """Is the token valid? It stays valid."""
         is_right = super().check_token(user, token)
         return is_right and bool(token and verification.peek(self.purpose, token))
 
     def consume_token(self, user: Any, token: str | None) -> bool:
-        """Does the token work? Of many callers, for one."""
+        """Is the token valid? It is used up: of many callers, one gets True."""
         is_right = super().check_token(user, token)
         return is_right and bool(token and verification.consume(self.purpose, token))
 
@@ -69,7 +70,7 @@ class PasswordResetView(views.PasswordResetView):
         try:
             return super().form_valid(form)
         except BackendError as error:
-            # It reads and does not write: only those with an account would see an error.
+            # Without this step only people who have an account would see an error.
             logger.error("A link to reset a password could not be kept: %s", error.reason)
             return redirect(self.get_success_url())
 
@@ -138,11 +139,11 @@ class LinkView(TemplateView):
         return self.show(is_valid=False) if user is None else self.confirmed(user)
 
     def confirmed(self, user: Any) -> HttpResponse:
-        """The user has the mail. What now?"""
+        """The response once the user has confirmed the address."""
         raise NotImplementedError
 
     def user_of(self, found: Verification | None) -> Any:
-        """Who a token stands for; None if nobody is at that address now."""
+        """The user for whom a token was made; None if nobody has that address now."""
         if found is None:
             return None
         try:
@@ -173,8 +174,8 @@ class ConfirmEmailView(LinkView):
 class MagicLinkView(LinkView):
     """The user at the address is signed in, if active.
 
-    ``backend`` is the path of the authentication backend to say so; None means the first that knows
-    users.
+    ``backend`` is the path of the authentication backend to sign in with; None means the first that
+    has ``get_user``.
     """
 
     purpose = "magic-link"
@@ -207,7 +208,9 @@ class MagicLinkForm(forms.Form):
 
 @method_decorator([login_not_required, csrf_protect], name="dispatch")
 class SendMagicLinkView(FormView):  # type: ignore[type-arg]  # not to be subscribed at run time
-    """Asks for an address and mails a link, if somebody is there; nothing shows which."""
+    """Asks for an address and mails a link to its user; the response does not tell whether there is
+    one.
+    """
 
     form_class = MagicLinkForm
     template_name = "rustauth_django/send_magic_link.html"
@@ -224,10 +227,10 @@ class SendMagicLinkView(FormView):  # type: ignore[type-arg]  # not to be subscr
         return super().form_valid(form)
 
     def get_users(self, email: str) -> Iterable[Any]:
-        """Those at an address; the mail goes to the address on file."""
+        """The active users with an address; the mail goes to the address on file."""
         users = get_user_model()
         named = {f"{users.get_email_field_name()}__iexact": email, "is_active": True}
-        # Some databases find more than was typed.
+        # Some databases also find similar addresses.
         found = users._default_manager.filter(**named)
         return [user for user in found if is_same_address(email, address_of(user))]
 
@@ -242,7 +245,7 @@ def backend_with_users() -> str:
 
 
 def is_same_address(typed: str, on_file: str) -> bool:
-    """Are these the same but for case? So Django's form for a reset compares them."""
+    """Are these the same except for case? Django's reset form compares addresses in this way."""
     one, other = (normalize("NFKC", text).casefold() for text in (typed, on_file))
     return one == other
 
@@ -253,6 +256,8 @@ def address_of(user: Any) -> str:
 
 
 def ask_for_everybody(request: HttpRequest) -> None:
-    """Fail without the server, or for a wrong host, and not only for who has an account."""
+    """Raise the errors of an outage or a wrong host for everybody, not only for people who have an
+    account.
+    """
     request.get_host()
     verification.peek("nothing", "nobody")

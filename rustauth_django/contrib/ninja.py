@@ -1,8 +1,8 @@
-"""Throttles for django-ninja: its own, by their names, that hold under load.
+"""Throttles for django-ninja, under the names of its own, that hold under load.
 
-django-ninja asks throttles without awaiting them, in async operations too: there, each
-request holds the event loop for one round trip to the server. What does not is its
-``decorate_view(rate_limit("5/m", scope="search"))``.
+django-ninja calls throttles without awaiting them, in async operations too: there, each request
+blocks the event loop for one round trip to the server. ``decorate_view(rate_limit("5/m",
+scope="search"))`` does not block it.
 """
 
 from asyncio import get_running_loop
@@ -18,16 +18,16 @@ from ..limits.guard import REFUSED_ATTRIBUTE
 from ..limits.rates import Uncounted
 from .throttling import Throttling
 
-# Where the throttles of async operations are asked. What is the site's own, such as receivers
-# of signals, may be of either kind, and neither can be called where a loop is running.
+# Throttles of async operations run in this thread. The site's own code, such as receivers of
+# signals, may be sync or async, and neither can be called from a running loop.
 aside = ThreadPoolExecutor(thread_name_prefix="rate-limit")
 
 
 class SimpleRateThrottle(Throttling, throttling.SimpleRateThrottle):
-    """For throttles of one's own, with a ``get_cache_key(request)``."""
+    """The base of a site's own throttles, which define ``get_cache_key(request)``."""
 
     def allow_request(self, request: HttpRequest) -> bool:
-        # The test client of earlier versions sends a stand-in that has not everything.
+        # The test client of earlier versions sends a stand-in without all attributes of a request.
         vars(request).setdefault("resolver_match", None)
         return self.allow(request)
 
@@ -42,11 +42,11 @@ class SimpleRateThrottle(Throttling, throttling.SimpleRateThrottle):
         try:
             return super().judge(request)
         finally:
-            # This thread's: no end of a request would reach them.
+            # This thread's connections: no signal at the end of a request closes them.
             connections.close_all()
 
     def unavailable(self, request: HttpRequest, verdict: Uncounted) -> float:
-        # An exception would be a 500 here. The middleware puts a 503 in the place of the 429.
+        # An exception would become a 500 here. The middleware replaces the 429 by a 503.
         setattr(request, REFUSED_ATTRIBUTE, verdict)
         return verdict.retry_after
 

@@ -1,7 +1,7 @@
-"""OpenTelemetry, for ``RUSTAUTH["TELEMETRY"]``: what was decided, and what it took.
+"""OpenTelemetry, for ``RUSTAUTH["TELEMETRY"]``: decisions, and how long the server took.
 
-Through the API alone: where the numbers go is what the site's SDK is told. No attribute
-has a key, a value or an address in it, and each has few values.
+Only the API is used; the site's SDK decides where the numbers go. No attribute contains a key, a
+value or an address, and each attribute has few values.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from ..engine.operations import Known, Operation
 T = TypeVar("T")
 
 NAME = "rustauth_django"
-# Seconds; those that OpenTelemetry's conventions have for databases.
+# Seconds, as OpenTelemetry's conventions for databases recommend.
 BOUNDARIES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 
 class Telemetry:
-    """Tells the meter and the tracer of the global providers."""
+    """Reports to the meter and the tracer of the global providers."""
 
     def __init__(self) -> None:
         meter = metrics.get_meter(NAME)
@@ -39,22 +39,22 @@ class Telemetry:
         )
 
     def observe(self, name: str, outcome: str) -> None:
-        """Count what became of a request under the limit ``name``."""
+        """Count the outcome of a request under the limit ``name``."""
         attributes = {"rustauth.rate_limit.name": name, "rustauth.rate_limit.outcome": outcome}
         self._decisions.add(1, attributes)
 
     def wrap(self, backend: Backend) -> Backend:
-        """``backend``, observed; memory is not, since nothing travels."""
+        """``backend`` with a span for each operation; memory has none, since nothing is sent."""
         return backend if isinstance(backend, MemoryBackend) else Observed(backend, self)
 
     @contextmanager
     def round_trip(self, operation: Operation[Any]) -> Iterator[None]:
-        """A span and a duration for what happens in the block."""
+        """A span and a duration for the block."""
         if isinstance(operation, Known):
             yield
             return
         attributes = {"db.system.name": "redis", "db.operation.name": operation.label}
-        # No event for an exception: its text may have a key in it, and so an address.
+        # Exceptions are not recorded: the text may contain a key, and so an address.
         with self._tracer.start_as_current_span(
             f"rustauth {operation.label}",
             kind=SpanKind.CLIENT,

@@ -1,4 +1,4 @@
-"""Throttles for Django REST framework: its own, by their names, that hold under load.
+"""Throttles for Django REST framework, under the names of its own, that hold under load.
 
 Change the import, or ``DEFAULT_THROTTLE_CLASSES``; rates stay in ``DEFAULT_THROTTLE_RATES``.
 """
@@ -28,7 +28,7 @@ class Unavailable(APIException):
 
 
 class SimpleRateThrottle(Throttling, throttling.SimpleRateThrottle):
-    """For throttles of one's own, with a ``get_cache_key(request, view)``."""
+    """The base of a site's own throttles, which define ``get_cache_key(request, view)``."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
         return self.allow(request, view)
@@ -46,4 +46,4 @@ class UserRateThrottle(throttling.UserRateThrottle, SimpleRateThrottle):
 
 
 class ScopedRateThrottle(throttling.ScopedRateThrottle, SimpleRateThrottle):
-    """The same, for each ``throttle_scope`` of views by itself."""
+    """The same, with a counter for each ``throttle_scope``."""

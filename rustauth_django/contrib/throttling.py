@@ -16,18 +16,17 @@ from ..limits.rates import RateLimitRule, Uncounted
 
 
 class Untracked(Exception):
-    """Addresses do not count on this site, or this one need not be known."""
+    """Addresses do not count on this site, or this request may go without one."""
 
 
 class Throttling:
-    """Stands before a library's ``SimpleRateThrottle`` and counts in its place.
+    """A mixin before a library's ``SimpleRateThrottle``, which counts in its place.
 
-    ``rate``, ``scope``, ``get_rate()``, ``parse_rate()``, ``get_cache_key()`` and the like
-    mean what they mean there. Each request is one atomic step on the server, by its clock;
-    ``cache`` and ``timer`` are not used. A client is known by the address that
-    ``RUSTAUTH["RATE_LIMIT"]`` lets one believe, never by what it says of itself in
-    ``X-Forwarded-For``: the libraries take all of that header where ``NUM_PROXIES`` is
-    not set, and a client that varies it is a new one each time. A subclass with a
+    ``rate``, ``scope``, ``get_rate()``, ``parse_rate()``, ``get_cache_key()`` and the like mean
+    what they mean there. Each request is one atomic step on the server, by its clock; ``cache`` and
+    ``timer`` are not used. A client counts by the address that ``RUSTAUTH["RATE_LIMIT"]`` says to
+    trust, never by a ``X-Forwarded-For`` of its own: the libraries use that whole header where
+    ``NUM_PROXIES`` is not set, so a client that varies it is a new one each time. A subclass with a
     ``get_ident()`` of its own keeps its own idea.
     """
 
@@ -36,7 +35,8 @@ class Throttling:
     num_requests: Any
     duration: Any
     get_cache_key: Callable[..., str | None]
-    # To be answered with a 503: 429 would blame the client. Seconds to wait, if it returns.
+    # Answer with a 503, since a 429 would blame the client. Returns the seconds to wait, if it
+    # returns.
     unavailable: Callable[[HttpRequest, Uncounted], float]
     _answer: local
 
@@ -54,7 +54,9 @@ class Throttling:
         return address
 
     def parse_rate(self, rate: str | None) -> Any:
-        """``(count, seconds)`` of a rate in our grammar, the first of several, or in theirs."""
+        """``(count, seconds)`` of a rate in this app's grammar (the first, if there are several) or
+        the library's.
+        """
         try:
             first = RateLimitRule.parse_all(rate or "")[0]
         except InvalidConfig:
@@ -62,7 +64,7 @@ class Throttling:
         return first.max, first.window
 
     def allow(self, request: Any, *view: Any) -> bool:
-        """May this request go on? Raises ``PermissionDenied`` for who is on the list ``DENY``."""
+        """May this request go on? Raises ``PermissionDenied`` for a client on the list ``DENY``."""
         seconds = self._answer.seconds = self.judge(request, *view)
         if seconds is None:
             return True
@@ -77,7 +79,7 @@ class Throttling:
         return False
 
     def wait(self) -> float | None:
-        """Seconds until the request that was just refused would be permitted; exact."""
+        """Seconds until the request that was just refused would be permitted, not rounded."""
         return getattr(self._answer, "seconds", None) or None
 
     def judge(self, request: Any, *view: Any) -> float | None:
@@ -118,7 +120,7 @@ class Throttling:
 def rules_of(rate: str, count: int, seconds: int) -> tuple[RateLimitRule, ...]:
     """The rules of a rate that ``parse_rate`` reads as ``count`` in ``seconds``.
 
-    That of a subclass may read something else in the same text, and is right.
+    A subclass may have a ``parse_rate`` that reads the same text in another way; its result counts.
     """
     try:
         rules = RateLimitRule.parse_all(rate)

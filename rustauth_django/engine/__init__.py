@@ -1,1 +1,1 @@
-"""Where operations are carried out: ``base`` says how to be asked, the rest answer."""
+"""Operations, and the backends that carry them out: memory, one server, or a cluster."""

@@ -1,4 +1,4 @@
-"""What answers operations: this process's memory, or a server."""
+"""The backends that carry out operations: this process's memory, or a server."""
 
 import re
 from abc import ABC, abstractmethod
@@ -26,8 +26,8 @@ from .protocol import Overload
 
 T = TypeVar("T")
 
-# What a server says while it cannot serve. redis-py has classes for most of it, but
-# Redis 6.2 wraps what a script ran into in an error of its own.
+# Error codes of a server that cannot serve. redis-py has classes for most of them, but Redis 6.2
+# wraps an error within a script in an error of another kind.
 UNAVAILABLE = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -36,7 +36,7 @@ UNAVAILABLE = (
     OutOfMemoryError,
     ClusterError,
 )
-# Whatever else is raised is not about the server: a signal handler may have raised it.
+# Other exceptions are not about the server: a signal handler may have raised them.
 TRANSLATED = (
     *(RedisError, RedisClusterException, OSError),
     *(UnicodeDecodeError, InvalidReply, Overload),
@@ -54,22 +54,22 @@ UNAVAILABLE_WORDS = (
 
 
 class Backend(ABC):
-    """Answers operations, each in one atomic step.
+    """Carries out operations, each in one atomic step.
 
-    ``run`` and ``arun`` raise ``BackendError`` or ``BackendUnavailable`` and nothing
-    else of the server's or the network's doing.
+    ``run`` and ``arun`` translate every error of the server and of the network into a
+    ``BackendError`` or a ``BackendUnavailable``.
     """
 
-    #: Where the data is, fit to be printed: never a user name or a password.
+    #: Where the data is, safe to print: it contains no user name and no password.
     location: str
 
     @abstractmethod
     def run(self, operation: Operation[T]) -> T:
-        """Answer, blocking."""
+        """The operation's answer; blocks."""
 
     @abstractmethod
     async def arun(self, operation: Operation[T]) -> T:
-        """Answer, without blocking the running loop."""
+        """The operation's answer, without blocking the running loop."""
 
     @abstractmethod
     def close(self) -> None:
@@ -112,7 +112,7 @@ class MemoryBackend(Backend):
 
 
 class ServerBackend(Backend):
-    """A server, or several: an operation is a command, which each kind sends in its own way."""
+    """A server or a cluster: an operation is a command, which each kind sends in its own way."""
 
     @abstractmethod
     def perform(self, command: Command) -> Any:
@@ -160,10 +160,9 @@ def translate(operation: Operation[Any], error: Exception) -> BackendError:
     if isinstance(error, RedisClusterException) and not isinstance(error, RedisError):
         # Its text may quote anything.
         return BackendUnavailable(operation.label, "the redis client knows of no cluster")
-    # Servers quote the arguments of commands that they do not know; the sentinel client
-    # prints whole objects.
+    # Servers quote the arguments of unknown commands; the sentinel client prints whole objects.
     reason = re.split(r", with args|\W+<redis\.", str(error))[0] or type(error).__name__
-    # A password that was changed on one side is an outage, until it is on the other.
+    # A password that was changed on one side only is an outage until the other side follows.
     is_away = isinstance(error, UNAVAILABLE) and not isinstance(error, AuthorizationError)
     if is_away or any(word in reason for word in UNAVAILABLE_WORDS):
         return BackendUnavailable(operation.label, reason)

@@ -1,10 +1,10 @@
 """Redis Cluster: each command goes to the server that holds the slot of its key.
 
-Each server has a client like that of a single server, and which of them a command goes to
-is a plan, once for both faces. redis-py's cluster clients lend their connections, where a
-caller brings one, but not their routing: in them a call that fails looks for the cluster
-anew before it says so, while those of other threads wait in line or, with asyncio, lose
-their connections; and what they do not know of the options of TLS is left out unsaid.
+Each server has a client like that of a single server, and which of them a command goes to is a
+plan, once for both faces. A cluster client that a caller brings lends its connections, but its
+routing is not used: there, a call that fails first searches for the cluster anew, while calls of
+other threads wait or, with asyncio, lose their connections; and it ignores TLS options that it does
+not know.
 """
 
 import random
@@ -26,9 +26,9 @@ from .plans import Plan, adrive, drive
 T = TypeVar("T")
 Address: TypeAlias = tuple[str, int]
 
-# What was sent to the wrong server was not carried out, and may be sent to the right one.
+# The wrong server does not carry a command out, so it may be sent to the right one.
 MAX_REDIRECTIONS = 5
-# While something is wrong, one call in so many seconds also asks who holds which slots.
+# While something is wrong, one call in so many seconds also asks which server holds which slots.
 ASK_AGAIN_SECONDS = 1.0
 
 
@@ -59,11 +59,11 @@ class Node(Protocol):
 
 
 class ClusterBackend(ServerBackend):
-    """A cluster that ``seeds`` know of, found on first use.
+    """A cluster, found on first use through the servers at ``seeds``.
 
-    ``open_node`` makes the backend of the server at an address, ``remap`` an address that
-    can be reached of one that the cluster tells. ``async_client``, where there is one, is
-    the caller's own, on the caller's own loop.
+    ``open_node`` makes the backend of the server at an address. ``remap`` turns an address that the
+    cluster reports into one that can be reached. ``async_client``, where there is one, is the
+    caller's own, on the caller's own loop.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class ClusterBackend(ServerBackend):
         self._remap = remap
         self._async_client = async_client
         self._nodes: dict[Address, Node] = {}
-        # Threads and loops share what is known. Nobody waits for it: if two ask at once,
-        # either answer will do.
+        # Threads and loops share the topology without a lock: if two ask at once, either answer
+        # will do.
         self._known: Topology | None = None
         self._is_doubtful = False
         self._ask_again_at = 0.0
@@ -142,7 +142,7 @@ class ClusterBackend(ServerBackend):
 
     def _node(self, address: Address) -> Node:
         node = self._nodes.get(address)
-        # Of two threads that come here at once, one's is never used.
+        # If two threads come here at once, one of the two nodes is never used.
         return node or self._nodes.setdefault(address, self._open_node(*address))
 
     def _route(self, command: tuple[Any, ...]) -> Plan[Sending, Any]:
@@ -174,7 +174,7 @@ class ClusterBackend(ServerBackend):
         return [cursor * SLOTS + slot, keys]
 
     def _to_slot(self, topology: Topology, slot: int, command: Command) -> Plan[Sending, Any]:
-        """Send a command to the server that holds a slot, and on to where that refers it to."""
+        """Send a command to the server that holds a slot, and follow redirections."""
         address, asking = topology.owners[slot], False
         if address is None:
             self._is_doubtful = True
@@ -194,15 +194,15 @@ class ClusterBackend(ServerBackend):
         raise ClusterError("the servers refer to each other")
 
     def _topology(self, *, anew: bool = False) -> Plan[Sending, Topology]:
-        """Who holds which slots, as far as that is known; ``anew`` asks in any case."""
+        """Which server holds which slots, as last known; ``anew`` asks in any case."""
         known = self._known
         now = time.monotonic()
         if known and not anew and not (self._is_doubtful and now >= self._ask_again_at):
             return known
         self._ask_again_at = now + ASK_AGAIN_SECONDS
         failure: Exception = RedisConnectionError("there is no server to ask")
-        # Without an answer what is known has to do: only one is asked, whatever a server
-        # that is away would cost.
+        # Without an answer the known topology has to do. Only one server is asked, since each that
+        # is away costs a time-out.
         candidates = [*self._seeds, *known.lowest] if known else self._seeds
         for address in random.sample(candidates, 1 if known else len(candidates)):
             try:
@@ -231,9 +231,9 @@ def read_topology(reply: Any, host: str, remap: Callable[[str, int], Address]) -
 
 
 def redirection_of(error: Exception) -> AskError | None:
-    """Where to go instead, if that is what the server says.
+    """The redirection in a server's error, if it is one.
 
-    The first versions of redis-py have their cluster client alone make classes of it.
+    In early versions of redis-py only the cluster client makes a class of its own of it.
     """
     if isinstance(error, AskError):
         return error

@@ -1,4 +1,4 @@
-"""Commands as a server is sent them, and those that run Lua, which is read once from its files."""
+"""Commands in the form in which they are sent, and scripts, read once from their files."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,14 @@ class Packed(tuple[str | bytes | int, ...]):
 
 
 def pack(command: Command) -> bytes:
-    """A command as it goes out. Raises ``UnicodeEncodeError`` for text that UTF-8 cannot hold."""
+    """The bytes of a command. Raises ``UnicodeEncodeError`` for text that UTF-8 cannot hold."""
     if type(command) is Packed:
         return command.packed
     return b"*%d\r\n%b" % (len(command), pack_arguments(command))
 
 
 def pack_arguments(arguments: Iterable[str | bytes | int]) -> bytes:
-    """Some arguments of a command, as they go out."""
+    """The bytes of some of a command's arguments."""
     parts = []
     for argument in arguments:
         if type(argument) is not bytes:
@@ -66,7 +66,7 @@ class Script:
 
 
 class ScriptCall:
-    """A call of a script on so many keys, the same each time but for these: packed once."""
+    """A call of a script of which only the keys vary: everything else is packed once."""
 
     __slots__ = ("_after", "_before", "_head", "_tail")
 

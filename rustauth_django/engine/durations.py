@@ -9,7 +9,7 @@ from ..exceptions import InvalidConfig
 Seconds: TypeAlias = int | float | timedelta
 
 MAX_I64 = 2**63 - 1
-# More seconds than this are too long for anything that is kept.
+# The longest duration in seconds; no TTL may be longer.
 LONGEST = 2**53
 # The longest a server can be asked to keep a key: its deadline, in epoch
 # milliseconds, has to fit in an i64 as well.
@@ -38,5 +38,5 @@ def to_milliseconds(value: Seconds, name: str) -> int:
 
 
 def ceil_seconds(milliseconds: int) -> int:
-    """Whole seconds that cover ``milliseconds``; 0 for none or less."""
+    """``milliseconds`` in whole seconds, rounded up, and never below 0."""
     return max(0, -(-milliseconds // 1000))

@@ -10,13 +10,13 @@ from .operations import Page, Scan, Unlink
 
 DEFAULT_PREFIX = "rustauth:"
 DEFAULT_SCAN_COUNT = 100
-# What a one-time token is for; the first part of its name.
+# The purpose of a one-time token: the first part of its name.
 PURPOSE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Keyspace:
-    """The keys ``{prefix}{namespace}:*``, and ``owner`` for whom errors speak (KEY-01, KEY-02).
+    """The keys ``{prefix}{namespace}:*``; errors name their ``owner`` (KEY-01, KEY-02).
 
     No namespace starts with another, so that walking or clearing one never meets a
     key of the other (KEY-03).
@@ -53,7 +53,7 @@ class Keyspace:
         return physical.removeprefix(self.root)
 
     def logical_page(self, page: Iterable[str]) -> list[str]:
-        """The same for a page of them."""
+        """The logical keys of a page of physical ones."""
         root = self.root
         return [physical.removeprefix(root) for physical in page]
 

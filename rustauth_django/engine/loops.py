@@ -1,11 +1,11 @@
 """How commands go out and replies come back on an event loop: one connection for all its tasks.
 
-What is asked in one turn of the loop leaves in one write, and replies are matched in order. A call
-that is cancelled or out of time leaves its place in the order, and drops its reply when that
-comes: so nobody gets another's answer.
+Commands of one turn of the loop leave in one write, and replies are matched to calls in order. A
+call that is cancelled or out of time keeps its place in the order and drops its reply when it
+comes, so no call gets another's answer.
 
 A connection belongs to the loop on which it was opened. ``async_to_sync``, test runners and
-reloaders come with loops of their own, so each running loop has its connection, which is closed as
+reloaders make loops of their own, so each running loop has its own connection, which is closed as
 the loop shuts down.
 """
 
@@ -50,7 +50,7 @@ from .wire import (
     on_fork,
 )
 
-# What an async connection takes over from a sync one, besides the options of TLS.
+# The options that an async connection takes over from a sync one, besides those of TLS.
 SHARED = frozenset(
     {
         "host",
@@ -79,12 +79,14 @@ MAX_IN_FLIGHT = 512
 # waits behind a walk. It is closed when it was idle for so many seconds.
 WALKS = frozenset({"SCAN", "UNLINK", "INFO"})
 IDLE_SECONDS = 5.0
-# A timer that comes later than this says that the loop was busy: replies may be there, unread.
+# If a timer is later than this, the loop was busy, and replies may have arrived unread.
 LATE = 0.05
 
 
 class Call(NamedTuple):
-    """A reply that is to come: whose it is, if anybody's, and until when it is waited for."""
+    """A reply that is awaited: the future of its caller, or None if nobody waits any more, and its
+    deadline.
+    """
 
     future: "asyncio.Future[Any] | None"
     ends_at: float | None
@@ -126,7 +128,7 @@ class Stream(asyncio.Protocol):
         """Send, now or in turn; the future is the reply."""
         future = self._loop.create_future()
         if not self.is_usable:
-            # Lost between two steps of the caller's.
+            # The connection was lost since the caller chose this stream.
             future.set_exception(RedisConnectionError(CLOSED))
         elif self._waiting or self._is_paused or len(self._in_flight) >= MAX_IN_FLIGHT:
             ends_at = self._loop.time() + self._patience
@@ -175,7 +177,7 @@ class Stream(asyncio.Protocol):
                 else:
                     future.set_result(reply)
         except (IndexError, InvalidResponse):
-            # No reply, or one that nobody asked for: nothing more that comes can be believed.
+            # Not RESP, or a reply to no call: no later reply can be trusted.
             self._fail(InvalidResponse("the server's reply is not RESP"))
             self._transport.abort()
             return
@@ -187,7 +189,7 @@ class Stream(asyncio.Protocol):
                 self._transport.abort()
 
     def _go_on(self) -> None:
-        """Send what has waited for its turn."""
+        """Send the calls that have waited for their turn."""
         while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT and not self._is_paused:
             packed, asking, future, _ = self._waiting.popleft()
             if not future.done():
@@ -225,7 +227,9 @@ class Stream(asyncio.Protocol):
         self._timer = self._loop.call_at(ends_at, self._look_at_the_clock, ends_at)
 
     def _look_at_the_clock(self, when: float) -> None:
-        """End what is out of time. One timer serves all calls, since they end in their order."""
+        """Fail the calls that are out of time. One timer serves all calls, since their deadlines
+        are in order.
+        """
         self._timer = None
         now = self._loop.time()
         if now - when > LATE:
@@ -250,7 +254,9 @@ class Stream(asyncio.Protocol):
             self.retire()
 
     def retire(self) -> None:
-        """Take no more calls. Those in flight end by their own deadlines, then all is closed."""
+        """Take no more calls. Calls in flight end by their own deadlines; then the connection is
+        closed.
+        """
         self.is_usable = False
         for waiting in self._waiting:
             if not waiting.future.done():
@@ -264,12 +270,12 @@ class Stream(asyncio.Protocol):
         return bool(self._in_flight or self._waiting)
 
     def close(self) -> None:
-        """Close at once; what is in flight fails."""
+        """Close at once; calls in flight fail."""
         self._fail(RedisConnectionError(CLOSED))
         self._transport.abort()
 
     def release(self) -> bool:
-        """Give the transport back as it was. Could that be?"""
+        """Restore the transport. Could the connection go back to its pool?"""
         if self._in_flight or self._waiting or self._out or self._transport.is_closing():
             return False
         self._fail(RedisConnectionError(CLOSED))
@@ -280,7 +286,7 @@ class Stream(asyncio.Protocol):
 class LoopWire:
     """The connections of one event loop: one for its tasks, and one for walks while they last.
 
-    Those that are ours are made like those of ``pool``; a caller's are borrowed from its pool.
+    Own connections are made with the options of ``pool``; a caller's are borrowed from its pool.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: Any, *, owned: bool) -> None:
@@ -288,7 +294,7 @@ class LoopWire:
         self._pool = pool
         self._owned = owned
         self._patience: float = getattr(pool, "timeout", None) or WAIT_SECONDS
-        # Of a pool of fewer than four none may be held while it is idle.
+        # From a pool of fewer than four connections none may be held while idle.
         self._holds = owned or pool.max_connections >= 4
         self._streams: dict[bool, Stream] = {}
         self._opening: dict[bool, asyncio.Task[Stream]] = {}
@@ -308,7 +314,9 @@ class LoopWire:
                 self._let_go(stream)
 
     async def _open(self, is_walk: bool) -> Stream:
-        """A connection for all who want one now; it survives a caller that is cancelled."""
+        """One new connection for all callers that need one now; the cancellation of one caller does
+        not stop it.
+        """
         opening = self._opening.get(is_walk)
         if opening is None:
             opening = self._loop.create_task(self._connect(is_walk))
@@ -343,7 +351,7 @@ class LoopWire:
             abandon(connection)
             raise
         if isinstance(self._pool, AsyncSentinelConnectionPool):
-            # They are asked for each new connection, and seldom.
+            # Credentials are asked for with each new connection, which is seldom.
             for sentinel in self._pool.sentinel_manager.sentinels:
                 await sentinel.aclose()
         return connection
@@ -396,7 +404,9 @@ class LoopWire:
         task.add_done_callback(self._leaving.discard)
 
     def abandon(self) -> None:
-        """The loop is closed, and nobody shut it down: nothing more can be done in it."""
+        """Drop the connections of a loop that was closed without being shut down: nothing can run
+        in it any more.
+        """
         for stream in self._streams.values():
             with suppress(RuntimeError):
                 stream.close()
@@ -419,7 +429,7 @@ class LoopWire:
 
 
 def abandon(connection: Any) -> None:
-    """Close a connection of redis-py's at once, in a way that leaves it nothing to warn of."""
+    """Close a connection of redis-py's at once, so that it raises no ResourceWarning later."""
     if connection._writer is not None:
         connection._writer.transport.abort()
     connection._reader = connection._writer = None
@@ -428,7 +438,8 @@ def abandon(connection: Any) -> None:
 class LoopWires:
     """The async side of a sync client: on each running loop a ``LoopWire``.
 
-    Its connections are those of ``given``, the caller's own client, or like those of the sync one.
+    The connections are those of ``given``, the caller's own client, or have the options of the sync
+    client's.
     """
 
     def __init__(self, client: "Redis", given: "aioredis.Redis | None") -> None:
@@ -461,8 +472,8 @@ class LoopWires:
         else:
             wire = LoopWire(loop, twin(self._sync_client).connection_pool, owned=True)
         keeper = self._keep(loop, wire)
-        # A connection refers to its loop, which would keep a loop that nobody shut down in
-        # this dictionary for ever.
+        # A connection refers to its loop. A loop that was never shut down would stay in this
+        # dictionary for ever.
         for other in [reference() for reference in self._wires.keyrefs()]:
             if other is not None and other.is_closed():
                 forgotten = self._wires.pop(other, None)
@@ -485,7 +496,7 @@ class LoopWires:
 def twin(client: "Redis") -> "aioredis.Redis":
     """An async client with the address, the credentials and the limits of a sync one.
 
-    Raises ``InvalidConfig`` if there is something that it could not honour.
+    Raises ``InvalidConfig`` for an option that an async client does not have.
     """
     pool = client.connection_pool
     if isinstance(pool, SentinelConnectionPool):
@@ -529,7 +540,7 @@ def _sentinel_twin(pool: SentinelConnectionPool) -> "aioredis.Redis":
 
 
 def _options(options: dict[str, Any], connection_class: Any) -> dict[str, Any]:
-    """Those of a sync connection's options that an async one has to honour."""
+    """The options of a sync connection that apply to an async one."""
     shared = {name: value for name, value in options.items() if name in SHARED}
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
     if issubclass(connection_class, aioredis.SSLConnection):

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 
 
 class Value(NamedTuple):
-    """A string, and the epoch milliseconds at which it is gone; None means never."""
+    """A string, and the epoch milliseconds at which it expires; None means never."""
 
     content: str
     expires_at: int | None
 
 
 class Counters(NamedTuple):
-    """A rate limit bucket: the state of each rule in it, and when it is gone."""
+    """A rate limit bucket: the state of each rule in it, and when it expires."""
 
     content: dict[str, Any]
     expires_at: int
@@ -44,7 +44,7 @@ class Memory:
         self._swept_at_ms = 0
 
     def find(self, key: str) -> Value | None:
-        """The live value at ``key``, with its end."""
+        """The live value at ``key``, with its expiry."""
         return self._live(self._values, key)
 
     def get(self, key: str) -> str | None:
@@ -59,7 +59,7 @@ class Memory:
         self._values[key] = Value(content, expires_at)
 
     def pop(self, key: str) -> str | None:
-        """The value at ``key``, which is gone then."""
+        """Remove the value at ``key``, and return it."""
         content = self.get(key)
         self._values.pop(key, None)
         return content
@@ -68,12 +68,12 @@ class Memory:
         return self._live(self._buckets, key)
 
     def state(self, key: str, slot: str) -> Any:
-        """What is kept in a slot of a bucket; () if there is nothing."""
+        """The state in a slot of a bucket; () if there is none."""
         found = self.find_bucket(key)
         return found.content.get(slot, ()) if found else ()
 
     def change_state(self, key: str, slot: str, state: Any) -> None:
-        """Change what is kept in a slot of a bucket that is there; () empties it."""
+        """Change the state in a slot of an existing bucket; () empties the slot."""
         found = self.find_bucket(key)
         if found is None:
             return
@@ -107,7 +107,7 @@ class Memory:
         return [key for key in [*self._values, *self._buckets] if key.startswith(prefix)]
 
     def _live(self, entries: dict[str, E], key: str) -> E | None:
-        """The entry at ``key``; one that has expired is dropped on sight (ST-36)."""
+        """The entry at ``key``; an expired one is dropped (ST-36)."""
         entry = entries.get(key)
         if entry is not None and self._is_expired(entry):
             del entries[key]
@@ -123,8 +123,8 @@ class Memory:
             self._sweep()
             self._sweep_at = max(1024, 2 * (len(self._values) + len(self._buckets)))
         if len(self._buckets) >= self._max_buckets:
-            # Expired buckets go before live ones, but a flood of new buckets must not make
-            # each of them look through all.
+            # Expired buckets are dropped before live ones, but in a flood of new buckets not every
+            # write may search through all of them.
             if self.clock() - self._swept_at_ms >= 1000:
                 self._sweep()
             while len(self._buckets) >= self._max_buckets:

@@ -24,7 +24,8 @@ OPTION_KINDS: dict[str, type] = {
     "credential_provider": CredentialProvider,
     "client_name": str,
 }
-# Values are UTF-8, and what is said on a connection is the same on both faces.
+# Values are always UTF-8, and commands are packed and connections opened by this app, alike in sync
+# and async.
 REFUSED_OPTIONS = {"encoding", "encoding_errors", "command_packer", "redis_connect_func"}
 # A `take` or a `consume` that is sent twice may count twice.
 REFUSED_OPTIONS |= {"retry", "retry_on_timeout", "retry_on_error"}
@@ -37,11 +38,10 @@ class InvalidOption(InvalidConfig):
 
 
 def client_defaults() -> dict[str, Any]:
-    """How a client behaves in the path of a request, unless told otherwise.
+    """The client options that apply unless the settings say otherwise.
 
-    It waits for fractions of a second where redis-py waits for several. Nothing is
-    sent twice: a retried ``take`` or ``consume`` may have been carried out the first
-    time. RESP2 spares each new connection a handshake.
+    A client waits for half a second where redis-py waits for several seconds. RESP2 saves each new
+    connection a handshake.
     """
     return {
         "socket_connect_timeout": 0.5,
@@ -71,7 +71,7 @@ def open_backend(url: str, client_options: dict[str, Any], *, cluster: bool = Fa
             raise ValueError(database)  # redis-py would quietly take 0
         in_url = parse_url(redis_url)  # type: ignore[no-untyped-call]
     except ValueError:
-        # Whatever the parser says may quote a part of the password.
+        # The message of the parser may quote a part of the password.
         raise InvalidConfig(
             "the URL cannot be read; write scheme://user:password@host:port/database, with"
             " special characters in the user name and the password percent-encoded"
@@ -84,7 +84,7 @@ def open_backend(url: str, client_options: dict[str, Any], *, cluster: bool = Fa
         )
     try:
         pool = BlockingConnectionPool(**options)  # type: ignore[no-untyped-call]
-        # Constructed, not connected: so that a wrong option is found now.
+        # This constructs a connection without connecting, so that a wrong option is found now.
         pool.connection_class(**pool.connection_kwargs)
     except Exception as error:  # noqa: BLE001  # whatever the options made of it
         unknown = re.search(r"unexpected keyword argument ('\w+')", str(error))
@@ -104,7 +104,7 @@ def open_backend(url: str, client_options: dict[str, Any], *, cluster: bool = Fa
 def open_cluster_client(
     client: RedisCluster, async_client: "aioredis.RedisCluster | None" = None
 ) -> ClusterBackend:
-    """A backend on the connections of a cluster client of the caller's."""
+    """A backend on the connections of the caller's cluster client."""
 
     def open_node(host: str, port: int) -> RedisBackend:
         node = client.get_node(host, port) or ClusterNode(host, port)  # type: ignore[no-untyped-call]
@@ -116,7 +116,7 @@ def open_cluster_client(
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raise ``InvalidConfig`` for options that redis-py would stumble over only in use."""
+    """Raise ``InvalidConfig`` for options that would fail only in use."""
     for name in ("socket_timeout", "socket_connect_timeout", "timeout", "health_check_interval"):
         value = options.get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

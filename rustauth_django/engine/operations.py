@@ -1,8 +1,8 @@
-"""Everything a backend can be asked, as values.
+"""The operations that a backend carries out, as values.
 
-An operation says itself, once: ``command()`` is what a server is sent, ``answer(reply)`` what
-its reply means, ``in_memory(memory)`` the same on this process's memory. How and when is the
-backend's business: ``backend.run(Get(key))`` is a ``str | None`` and so is ``await
+Each operation is defined once: ``command()`` is sent to a server, ``answer(reply)`` makes a result
+of the reply, and ``in_memory(memory)`` does the same in this process's memory. The backend decides
+how it waits: ``backend.run(Get(key))`` is a ``str | None``, and so is ``await
 backend.arun(Get(key))``. Keys are physical, that is with prefix and namespace; durations are
 milliseconds; ``ttl_ms`` None means no expiry.
 """
@@ -40,26 +40,28 @@ class Operation(ABC, Generic[T_co]):
 
     @abstractmethod
     def command(self) -> Command | None:
-        """What a server is sent; None if no server is needed."""
+        """The command to send; None if no server is needed."""
 
     @abstractmethod
     def answer(self, reply: Any) -> T_co:
-        """What a server's reply means. Raises ``InvalidReply``, ``UnicodeDecodeError``."""
+        """The result that a server's reply stands for. Raises ``InvalidReply``,
+        ``UnicodeDecodeError``.
+        """
 
     @abstractmethod
     def in_memory(self, memory: Memory) -> T_co:
-        """The answer, and its effect, on this process's memory."""
+        """Carry the operation out in this process's memory, and return the result."""
 
     def across_slots(self) -> "Plan[Operation[Any], T_co] | None":
-        """On a cluster: the operations in its place, if its keys may be in several slots."""
+        """For a cluster: a plan of one operation for each key; None if the slot is one."""
         return None
 
     def failure(self, reason: str) -> BackendError:
-        """The error for what the server says instead of a reply."""
+        """The error to raise when the server answers with an error."""
         return BackendError(self.label, reason)
 
     def __repr__(self) -> str:
-        # Keys and values may be secrets, and tracebacks print what is at hand.
+        # Keys and values may be secrets, and tracebacks may print a repr.
         return f"<{type(self).__name__}: {self.label}>"
 
 
@@ -230,7 +232,7 @@ class GetMany(Operation[list[str | None]]):
         return ("MGET", *map(encode, self.keys))
 
     def answer(self, reply: Any) -> list[str | None]:
-        # Bytes that are no UTF-8 were not stored by this app; no reader takes them for a record.
+        # This app stores only UTF-8. Other bytes become text that no reader takes for a record.
         return [None if value is None else text(value, "replace") for value in array(reply)]
 
     def in_memory(self, memory: Memory) -> list[str | None]:
@@ -269,7 +271,7 @@ class Scan(Operation[Page]):
 
     def answer(self, reply: Any) -> Page:
         cursor, keys = array(reply, 2)
-        # Pages are long and many: no call of a function for each key.
+        # A page may be long, so there is no call of a function for each key.
         try:
             return Page(
                 int(cursor), [key.decode("utf-8", "surrogateescape") for key in array(keys)]
@@ -283,7 +285,7 @@ class Scan(Operation[Page]):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Unlink(Operation[int]):
-    """Remove ``keys``; the memory is given back later. How many were there?"""
+    """Remove ``keys``; the server frees the memory later. How many were there?"""
 
     label = "clear"
     keys: tuple[str, ...]
@@ -308,7 +310,7 @@ class Unlink(Operation[int]):
 
 
 class ServerInfo(NamedTuple):
-    """What answers: ``name`` ("valkey", "redis", "memory"), version, mode, eviction policy."""
+    """The server: ``name`` ("valkey", "redis", "memory"), version, mode, eviction policy."""
 
     name: str
     version: str
@@ -318,7 +320,7 @@ class ServerInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Describe(Operation[ServerInfo]):
-    """Who is there."""
+    """The server's name, version, mode and eviction policy."""
 
     label = "info"
 
@@ -341,7 +343,9 @@ class Describe(Operation[ServerInfo]):
 
 
 def encode(key: str) -> bytes:
-    """A key as it is sent. A foreign key that is no UTF-8 survives a scan unharmed."""
+    """The bytes of a key. Somebody else's key that is no UTF-8 comes out of a scan and goes back
+    unchanged.
+    """
     return key.encode("utf-8", "surrogateescape")
 
 

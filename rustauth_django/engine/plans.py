@@ -1,9 +1,8 @@
-"""One logic, two faces.
+"""Plans: one logic for the sync and the async face.
 
-A plan is a generator: it yields steps, is sent each step's answer and returns its
-result. It never waits. Waiting is the business of the two drivers below, the only
-place where sync and async differ. What a step raises is thrown into the plan, which
-may catch it like any other exception.
+A plan is a generator: it yields steps, is sent each step's answer and returns its result. A plan
+never waits; the two drivers below do, and they are the only place where sync and async differ. An
+exception of a step is thrown into the plan, which may catch it.
 """
 
 from collections.abc import Awaitable, Callable, Generator
@@ -21,9 +20,9 @@ Plan: TypeAlias = Generator[S, Any, T]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A step that calls a function of somebody else's, of either kind.
+    """A step that calls a sync or async function from outside this app.
 
-    In the other face's world it costs a thread or a loop, as everywhere in Django, unless
+    In the other face it runs in a thread or on a loop of its own, as everywhere in Django, unless
     there is a ``twin`` of the other kind.
     """
 
@@ -43,7 +42,7 @@ class Call:
 
 
 def send(signal: Signal, sender: Any, **named: Any) -> Plan[Call, None]:
-    """Tell a signal's receivers, if there are any; what they raise is logged, not passed on."""
+    """Send a signal to its receivers, if there are any; their exceptions are logged, not raised."""
     if signal.has_listeners(sender):
         robust = partial(signal.send_robust, sender, **named)
         yield Call(robust, twin=partial(signal.asend_robust, sender, **named))

@@ -1,8 +1,8 @@
-"""RESP, what Redis and Valkey speak: bytes as replies.
+"""RESP, the protocol of Redis and Valkey: from bytes to replies.
 
-A reader is fed bytes as they come and gives replies as they are complete: bytes, numbers,
-None, lists, dictionaries, or an exception for an error. Nothing is decoded, whatever the client's
-options are. hiredis reads where it is installed, else Python; both read RESP2 and RESP3.
+A reader is fed bytes as they arrive and gives each reply once it is complete: bytes, numbers, None,
+lists, dictionaries, or an exception for an error. Strings stay bytes, whatever the client's options
+are. hiredis reads where it is installed, else Python; both read RESP2 and RESP3.
 """
 
 from collections.abc import Generator
@@ -16,26 +16,26 @@ from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, Respons
 
 # By its path: the package is an extra.
 HIREDIS: Any = import_string("hiredis.Reader") if find_spec("hiredis") else None
-# What a reader gives while a reply is not complete.
+# A reader's answer while a reply is not complete.
 INCOMPLETE: Any = object()
 
 
 class Overload(Exception):
-    """No connection was free in time: this process asks for more at once than it may have."""
+    """No connection was free in time: this process has more calls at once than connections."""
 
     def __str__(self) -> str:
         return "no connection was free in time; there are more calls at once than connections"
 
 
 class CredentialsMissing(RedisError):
-    """A credential provider failed; whatever it raised is its own, and may quote anything."""
+    """A credential provider failed. Its own exception may quote anything, so it is not shown."""
 
 
 def opening_failure(pool: Any, error: Exception) -> Exception:
     """The error of a connection that could not be opened.
 
-    A credential provider raises what it likes. Where there is none, such an exception comes from a
-    signal handler, and is for the caller.
+    A credential provider may raise any exception. Without a provider, an exception of another kind
+    comes from a signal handler, and reaches the caller as it is.
     """
     if pool.connection_kwargs.get("credential_provider") is None:
         return error
@@ -45,18 +45,18 @@ def opening_failure(pool: Any, error: Exception) -> Exception:
 
 
 class Push(list[Any]):
-    """What a server says unasked (RESP3); no call waits for it."""
+    """A message that a server sends unasked (RESP3); it answers no call."""
 
 
 PUSHES: tuple[type, ...] = (Push,)
 if HIREDIS is not None:
-    # Before version 3.2 hiredis had no class of its own for it.
+    # hiredis has had a class for it since version 3.2.
     with suppress(ImportError):
         PUSHES = (Push, import_string("hiredis.PushNotification"))
 
 
 class Reader(Protocol):
-    """What both readers do."""
+    """The interface of both readers."""
 
     def feed(self, data: bytes, /) -> None: ...
     def gets(self) -> Any: ...
@@ -70,7 +70,7 @@ def error_of(message: str) -> ResponseError:
 
 
 def is_read_only(error: Exception) -> bool:
-    """Does a replica answer? Redis 6.2 wraps what a script ran into."""
+    """Does a replica answer? Redis 6.2 wraps an error within a script."""
     return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)
 
 
@@ -90,8 +90,8 @@ def make_reader() -> Reader:
 class PythonReader:
     """A reader that needs no other package.
 
-    Each reply is read by a generator, which yields where it needs more bytes: so a reply that comes
-    in a thousand pieces is looked at once.
+    Each reply is read by a generator, which yields where it needs more bytes. So a reply in a
+    thousand pieces is parsed only once.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class PythonReader:
     def _line(self) -> Generator[None, None, bytes]:
         searched = self._at
         while (end := self._data.find(b"\r\n", searched)) < 0:
-            # The first half of the line's end may be there.
+            # The first half of the line's end may have arrived.
             searched = max(self._at, len(self._data) - 1)
             if searched - self._at > MAX_LINE:
                 raise InvalidResponse("the server's reply is not RESP")

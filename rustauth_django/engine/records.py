@@ -1,8 +1,8 @@
-"""What is stored as JSON, byte for byte as RustAuth writes it (PORT-06).
+"""Records stored as JSON, byte for byte as RustAuth writes them (PORT-06).
 
-Compact, in the order of the fields, UTF-8 as it is; points in time in RFC 3339 and UTC,
-without trailing zeros. Who reads is lenient: fields that are not known are passed over,
-and what cannot be read is nothing.
+Compact, in the order of the fields, UTF-8 as it is; points in time in RFC 3339 and UTC, without
+trailing zeros. Reading is lenient: unknown fields are skipped, and a record that cannot be read
+counts as absent.
 """
 
 import json
@@ -44,7 +44,7 @@ def dump(fields: dict[str, Any]) -> str:
     text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a pair, as anybody may send it in JSON
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON may contain
         return json.dumps(fields, allow_nan=False, separators=(",", ":"))
     return text
 

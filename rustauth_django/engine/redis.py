@@ -15,7 +15,8 @@ from .wire import Wire
 
 
 class RedisBackend(ServerBackend):
-    """One server, alone or in a cluster: a redis-py client, and its twin for each event loop.
+    """One server, alone or in a cluster: the connections of a redis-py client, and of a twin for
+    each event loop.
 
     ``owned`` says that ``client`` was made for this backend and is closed with it.
     ``async_client``, where there is one, is the caller's own, on the caller's own loop.

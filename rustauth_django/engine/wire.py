@@ -1,11 +1,11 @@
-"""How a command goes out and its reply comes back, blocking.
+"""Sending commands and reading their replies, blocking.
 
-redis-py opens connections: addresses, TLS, credentials and sentinels are its own. What goes over
-them is this module's: a packed command out, a reply in, one deadline for both. Idle connections
+redis-py opens connections: addresses, TLS, credentials and sentinels are its part. This module uses
+them: it sends a packed command and reads the reply, with one deadline for both. Idle connections
 lie on a stack, the last one used on top.
 
-Nothing is sent twice. A connection whose call did not end with a whole reply is closed, whatever
-ended the call; its place is free again however the connection is lost.
+Nothing is sent twice. A connection is closed if its call ended without a whole reply, for whatever
+reason. Its place is free again in any case.
 """
 
 import os
@@ -36,8 +36,8 @@ from .protocol import (
     opening_failure,
 )
 
-# More threads, or tasks on one loop, than this wait for their turn, for so many seconds:
-# for clients made from a URL, and where a given client's pool has no limit of its own.
+# If more threads, or tasks of one loop, call at once, the others wait for their turn, for so many
+# seconds. This is for clients made from a URL, and for a caller's client whose pool has no limit.
 MAX_CONNECTIONS = 100
 WAIT_SECONDS = 1.0
 UNLIMITED = 2**31
@@ -46,22 +46,23 @@ CLOSED = "Connection closed by server."
 TIMED_OUT = "Timeout reading from socket"
 # A send that took longer than this is taken off the time for the reply.
 LONG_SEND = 0.01
-# Seconds after which a thread that waits for a connection looks by itself.
+# A thread that waits for a connection looks for a free place after so many seconds, even if nobody
+# wakes it.
 LOOK_AGAIN = 0.1
 
 
 class Place:
-    """Leave for one connection, as long as something refers to it."""
+    """The right to have one connection, for as long as something refers to this object."""
 
     __slots__ = ("__weakref__",)
 
 
 class Places:
-    """How many connections there may be, and who waits for one.
+    """The places for connections, and the threads that wait for one.
 
-    A place is free when nothing refers to it. So none is lost, wherever an exception strikes: no
-    code has to give it back, and there is no lock that a signal handler could leave locked. Each
-    step on a deque is atomic.
+    A place is free when nothing refers to it. So no place is lost, wherever an exception is raised:
+    no code has to give it back, and no lock stays locked when a signal handler raises. Each step on
+    a deque is atomic.
     """
 
     def __init__(self, size: int) -> None:
@@ -70,7 +71,7 @@ class Places:
         self._taken: deque[ref[Place]] = deque()
 
     def take(self) -> Place | None:
-        """A place, if one is free: if few enough that came before are still taken."""
+        """A place, if fewer than ``size`` of the earlier ones are still taken; else None."""
         place, before = Place(), 0
         self._taken.append(ref(place))
         for taken in list(self._taken):
@@ -85,7 +86,7 @@ class Places:
         return place if before < self._size else None
 
     def tell(self) -> None:
-        """Let the first who waits look again."""
+        """Wake the first thread that waits."""
         try:
             self.waiting.popleft().release()
         except IndexError:
@@ -93,7 +94,7 @@ class Places:
 
 
 class Line:
-    """One connection of redis-py's, in its place, and a reader of our own on its socket."""
+    """One of redis-py's connections, its place, and this app's reader on its socket."""
 
     def __init__(self, connection: Any, place: Place | None) -> None:
         self._connection = connection
@@ -104,14 +105,16 @@ class Line:
         self._is_readable = watch(self._socket)
 
     def is_sound(self) -> bool:
-        """May a command be sent? Not if the server has closed, or has sent something unasked."""
+        """May a command be sent? Not if the server has closed the connection, or has sent an
+        unexpected reply.
+        """
         if self._reader.has_data():
             return False
         if not self._is_readable():
             return True
         if not isinstance(self._socket, SSLSocket):
             return False
-        # What came may be TLS' own, such as a ticket for the next connection.
+        # The bytes may belong to TLS, such as a ticket for the next connection.
         try:
             self._socket.settimeout(0)
             self._socket.recv(1)
@@ -124,7 +127,7 @@ class Line:
         return False
 
     def call(self, packed: bytes, replies: int) -> Any:
-        """Send, and wait for the last of so many replies; the deadline is for all of it."""
+        """Send, and return the last of ``replies`` replies; one deadline is for all of it."""
         started = time.monotonic()
         self._socket.sendall(packed)
         is_late = time.monotonic() - started > LONG_SEND
@@ -164,12 +167,12 @@ class Line:
         self._place = None
 
     def part(self) -> None:
-        """Have no more to do with it, now that nothing is unread."""
+        """Give the connection up; nothing on it is unread."""
         self.close()
 
 
 class BorrowedLine(Line):
-    """One of a pool that is not ours, to which it goes back."""
+    """A line whose connection is borrowed from somebody else's pool, and goes back to it."""
 
     def __init__(self, connection: Any, lender: Any) -> None:
         self._lender = lender
@@ -192,8 +195,9 @@ class BorrowedLine(Line):
 class Wire:
     """Connections like those of ``pool``, for threads.
 
-    Those of a pool that is ours are made here, at most ``pool.max_connections``. From another's
-    pool they are borrowed, and at most a quarter of it is held while idle.
+    With a pool of this app's own, the connections are made here, at most ``pool.max_connections``.
+    From somebody else's pool they are borrowed, and at most a quarter of that pool is held while
+    idle.
     """
 
     def __init__(self, pool: Any, *, owned: bool) -> None:
@@ -239,13 +243,13 @@ class Wire:
         return reply
 
     def close(self) -> None:
-        """Close the idle connections, or give them back; busy ones follow after their calls."""
+        """Close the idle connections, or give them back. Busy ones follow after their calls."""
         idle, self._idle = self._idle, deque()
         while idle:
             idle.pop().part()
 
     def _take(self) -> Line:
-        """A connection that is sound: an idle one, a new one, or one that another has done with."""
+        """A sound connection: an idle one, a new one, or one that another thread is done with."""
         give_up_at: float | None = None
         while True:
             line = self._find()
@@ -269,12 +273,14 @@ class Wire:
         return self._open() if self._owned else self._borrow()
 
     def _wait(self, seconds: float) -> None:
-        """Until a connection is done with, or for a moment: one that is lost tells nobody."""
+        """Wait until another thread has finished with a connection, or for a moment: a lost
+        connection wakes nobody.
+        """
         turn, places = Lock(), self._places
         turn.acquire()
         places.waiting.append(turn)
         try:
-            # Whoever was done before we were in line has told nobody.
+            # A thread that finished before this one waited could not wake it.
             if not self._idle:
                 turn.acquire(timeout=min(seconds, LOOK_AGAIN))
         finally:
@@ -283,7 +289,7 @@ class Wire:
 
     def _put(self, line: Line, idle: deque[Line]) -> None:
         if idle is not self._idle or len(idle) >= self._most_idle:
-            # Closed meanwhile, or more than we may hold.
+            # Closed meanwhile, or more idle connections than allowed.
             line.part()
         else:
             idle.append(line)
@@ -306,14 +312,14 @@ class Wire:
         return BorrowedLine(connection, self._pool)
 
 
-# What pools of redis-py say when all of their connections are in use.
+# The messages of redis-py's pools when all connections are in use.
 EXHAUSTED = ("Too many connections", "No connection available.")
 
 _forked: WeakSet[Any] = WeakSet()
 
 
 def on_fork(wire: Any) -> None:
-    """Have ``wire`` begin anew in a forked child, where its connections are the parent's."""
+    """Let ``wire`` begin anew in a forked child, since its connections belong to the parent."""
     _forked.add(wire)
 
 
@@ -327,7 +333,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def watch(sock: Any) -> Callable[[], Any]:
-    """A function that says whether there is something to read, without waiting."""
+    """A function that tells whether there are bytes to read, without waiting."""
     if not hasattr(select, "poll"):
         return lambda: select.select([sock], [], [], 0)[0]
     poll = select.poll()
@@ -336,7 +342,7 @@ def watch(sock: Any) -> Callable[[], Any]:
 
 
 def borrowing_arguments(pool: Any) -> tuple[str, ...]:
-    """What ``pool.get_connection`` needs: a command's name, before redis-py 5.3."""
+    """The arguments of ``pool.get_connection``: before redis-py 5.3, a command's name."""
     parameters = iter(signature(pool.get_connection).parameters.values())
     return ("GET",) if next(parameters).default is Parameter.empty else ()
 
@@ -345,7 +351,8 @@ class Deadline:
     """Mixed into a connection class of redis-py: opening has one deadline for all of its steps."""
 
     ends_at: float | None = None
-    # Where newer versions of redis-py keep the two; older ones set the properties below.
+    # Newer versions of redis-py keep the two in these attributes; older ones set the properties
+    # below.
     _socket_timeout: float | None = None
     _socket_connect_timeout: float | None = None
 
@@ -375,7 +382,7 @@ class Deadline:
 
 
 class HurriedSocket:
-    """A socket each of whose steps has the time that is left."""
+    """A socket whose every step may take only the time that is left."""
 
     def __init__(self, real: Any, deadline: Deadline) -> None:
         self.real = real
@@ -401,12 +408,12 @@ class HurriedSocket:
 
 @lru_cache
 def hurried(kind: type) -> type:
-    """The connection class of that kind that opens within one deadline."""
+    """A subclass of that connection class that opens within one deadline."""
     return type(kind.__name__, (Deadline, kind), {})
 
 
 def open_connection(pool: Any) -> Any:
-    """A new connection like those of ``pool``; all of it within ``socket_connect_timeout``."""
+    """A new connection with the options of ``pool``, opened within ``socket_connect_timeout``."""
     connection: Any = hurried(pool.connection_class)(**pool.connection_kwargs)
     connection.retry = Retry(NoBackoff(), 0)
     seconds = connection.socket_connect_timeout

@@ -1,1 +1,1 @@
-"""Requests and their limits: which apply, what they count, and what a client sees."""
+"""Limits on requests: which apply, what they count, and what a client is answered."""

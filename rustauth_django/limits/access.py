@@ -1,4 +1,4 @@
-"""Who is never limited, and who is never let in."""
+"""The lists of clients that are never limited (``ALLOW``) and always refused (``DENY``)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""Whose request is it: from a request's headers to one normalised address.
+"""The client's address: from a request's headers to one normalised address.
 
-Forwarded headers are what a client says unless a proxy of ours wrote them, so none is
-read until it is configured (IP-03), and a list of hops is walked from the right, where
-our proxies write, to the first that is not ours (IP-11, QUIRK-31).
+A client can send forwarded headers itself, so none is read unless the site configures it (IP-03). A
+list of hops is read from the right, where the site's proxies write, to the first address that is
+not one of them (IP-11, QUIRK-31).
 """
 
 import re
@@ -44,17 +44,17 @@ def parse_address(text: str) -> Address | None:
 
 
 def parse_hop(text: str) -> Address | None:
-    """An address in a header, where Azure and others write its port too, and brackets for it."""
+    """An address in a header; Azure and others add its port, and brackets around IPv6."""
     found = WITH_PORT.fullmatch(text)
     if found is None:
         return parse_address(text)
-    # In brackets there is a colon in any case: 192.0.2.1 alone has no need of them.
+    # Brackets around an IPv4 address without a port are an error.
     return parse_address(found["v4"] or (found["v6"] if ":" in found["v6"] else ""))
 
 
 @lru_cache(maxsize=4096)
 def normalize_address(address: Address, ipv6_subnet: int = 64) -> str:
-    """The form that goes into keys: dotted IPv4, or the IPv6 subnet in full (IP-14 to IP-17)."""
+    """The form of an address in keys: dotted IPv4, or the IPv6 subnet in full (IP-14 to IP-17)."""
     if isinstance(address, IPv4Address):
         return str(address)
     host_bits = 128 - ipv6_subnet
@@ -70,10 +70,10 @@ def normalize_ip(text: str, ipv6_subnet: int = 64) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClientAddresses:
-    """How this site's requests tell where they come from.
+    """The site's rules for finding a request's address.
 
-    ``headers`` are names as in ``request.META`` ("HTTP_X_FORWARDED_FOR"), tried in
-    order; with none, the peer is the client.
+    ``headers`` are names as in ``request.META`` ("HTTP_X_FORWARDED_FOR"), tried in order; without
+    any, the peer of the connection is the client.
     """
 
     headers: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class ClientAddresses:
     ipv6_subnet: int = 64
 
     def find(self, meta: Mapping[str, Any]) -> Address | None:
-        """The client's address, or None if there is none to believe."""
+        """The client's address, or None if there is none that can be trusted."""
         peer = parse_address(meta.get("REMOTE_ADDR") or "")
         if not self.headers or self._speaks_for_itself(peer):
             return peer
@@ -89,14 +89,14 @@ class ClientAddresses:
         return next((address for address in candidates if address is not None), None)
 
     def resolve(self, meta: Mapping[str, Any]) -> str | None:
-        """The client's normalised address, or None if there is none to believe."""
+        """The client's normalised address, or None if there is none that can be trusted."""
         found = self.find(meta)
         return None if found is None else normalize_address(found, self.ipv6_subnet)
 
     def _speaks_for_itself(self, peer: Address | None) -> bool:
-        # A peer on the public internet that is no proxy of ours came past them, and
-        # its headers are its own invention. Private peers may be containers, sockets
-        # and load balancers that nobody thought to list.
+        # A peer on the public internet that is not one of the site's proxies has bypassed them, and
+        # may have made its headers up. Private peers may be containers, sockets and load balancers
+        # that nobody listed.
         return bool(self.trusted_proxies and peer and peer.is_global and not self._is_trusted(peer))
 
     def _from_header(self, value: str) -> Address | None:

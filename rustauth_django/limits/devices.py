@@ -1,9 +1,8 @@
 """Browsers that have signed in to an account before: each has a counter of its own.
 
-After OWASP's device cookies: whoever locks an account out by wrong guesses locks strangers out,
-and not the browser of its owner. The cookie has a random number and, for up to five accounts, an
-HMAC of that number, the user and the password's hash: so it names nobody, and says nothing any
-more once the password is another one.
+After OWASP's device cookies: wrong guesses lock an account for strangers, not for its owner's
+browser. The cookie has a random number and, for up to five accounts, an HMAC of that number, the
+user and the password's hash: so it names nobody, and is void after a change of password.
 """
 
 import secrets
@@ -24,14 +23,16 @@ MAX_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser: its ``number``, and a mark of each account, the last one first."""
+    """A browser: its random ``number``, and a mark for each account that signed in with it, the
+    last one first.
+    """
 
     number: str
     marks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: HttpRequest, max_age: int) -> Self | None:
-        """The browser that sent a request; None if it has no cookie of ours, or an old one."""
+        """The browser that sent a request; None if it has no valid device cookie."""
         value = request.COOKIES.get(COOKIE, "")
         if not 0 < len(value) <= MAX_LENGTH:
             return None
@@ -51,18 +52,18 @@ class Device:
         return any(constant_time_compare(mark, one) for one in self.marks)
 
     def after_login(self, user: Any, visitors: Visitors) -> Self:
-        """The same browser, which knows this user as well."""
+        """The same browser, after this user has signed in."""
         mark = self._mark(user, visitors)
         others = [one for one in self.marks if one != mark]
         return type(self)(self.number, (mark, *others)[:MAX_ACCOUNTS])
 
     def key(self, user: Any, visitors: Visitors) -> str:
-        """The key under which failed logins of the user's are counted here."""
+        """The key under which this user's failed logins in this browser are counted."""
         number = visitors.digest(self.number)[:32]
         return f"device:{account_digest(user, visitors)}|{number}|{LOGIN}"
 
     def cookie(self) -> str:
-        """The value of the cookie, which needs no quotes."""
+        """The value of the cookie; it has no character that needs quotes."""
         return TimestampSigner(salt=SALT).sign(".".join([self.number, *self.marks]))
 
     def _mark(self, user: Any, visitors: Visitors) -> str:

@@ -23,7 +23,9 @@ GRAMMAR = (
 
 
 class Rate(NamedTuple):
-    """``max`` requests in ``window`` seconds, ``burst`` of them at once where that is said."""
+    """``max`` requests in ``window`` seconds, at most ``burst`` of them at once if there is a
+    burst.
+    """
 
     max: int
     window: int

@@ -1,4 +1,6 @@
-"""The steps that every edge shares: ask before a view, tell of it after."""
+"""The steps that middleware, decorator and throttles share: decide before a view, add headers after
+it.
+"""
 
 import logging
 import time
@@ -27,38 +29,38 @@ T = TypeVar("T")
 
 logger = logging.getLogger("rustauth_django")
 
-# On a request: (name, decision) of the limit that binds most, of all that were asked.
+# An attribute of a request: (name, decision) of the strictest limit that was checked for it.
 TOLD_ATTRIBUTE = "_rate_limit_told"
-# On a request: the verdict that is to be its response, whatever its view makes of it.
+# An attribute of a request: the refusal that has to replace its view's response.
 REFUSED_ATTRIBUTE = "_rate_limit_refused"
 
-# (name of a limit, what became of a request): for telemetry.
+# (name of a limit, outcome of a request), for telemetry.
 Observer = Callable[[str, str], None]
 
 
 class Ask(NamedTuple):
-    """What to count for a request, and under which name it is told."""
+    """What to count for a request, and the name of the limit in headers and signals."""
 
     name: str
     limits: tuple[tuple[str, RateLimitRule], ...]
     cost: int = 1
     on_error: OnError | None = None
     shadow: bool = False
-    #: Tells of refusals alone.
+    #: Only refusals appear in headers.
     quiet: bool = False
-    #: The keys that know which of their requests are under way.
+    #: The keys whose buckets list the attempts that are under way.
     noted: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, limit: Limit, address: str) -> "Ask":
-        """A limit of the middleware's, for an address."""
+        """The middleware's limit for an address."""
         bucket = f"{address}|{limit.bucket}"
         limits = tuple([(bucket, rule) for rule in limit.rules])
         return cls(limit.name, limits, on_error=limit.on_error)
 
 
 class Reserved(NamedTuple):
-    """What was counted before a view, of which its response decides."""
+    """Requests that were counted before a view, and that may be given back after it."""
 
     ask: Ask
     verdict: Verdict
@@ -66,7 +68,7 @@ class Reserved(NamedTuple):
 
 
 class Guard:
-    """Decides on requests. One per process; it holds no state of any request.
+    """Decides on requests. There is one per process, without state of any request.
 
     Its methods are plans: ``run(guard.before(...))`` or ``await arun(guard.before(...))``.
     ``clock`` returns seconds that only grow.
@@ -103,7 +105,7 @@ class Guard:
         return await self._backend.arun(step)
 
     def before(self, request: HttpRequest, view: Any) -> Plan[Action, HttpResponse | None]:
-        """Count a request that is about to reach ``view``; the refusal, if it must not."""
+        """Count a request that is about to reach ``view``; the refusal, if it must not reach it."""
         # Rules come before addresses, so that a path without a limit is never refused
         # for a missing address (MW-26).
         response, is_exempt = yield from self.screen(request)
@@ -129,7 +131,9 @@ class Guard:
         return None if verdict.permitted else refusal(request, verdict)
 
     def screen(self, request: HttpRequest) -> Plan[Action, tuple[HttpResponse | None, bool]]:
-        """The refusal of a client that is on the list to deny; and is this all there is to do?"""
+        """The refusal of a client on the list ``DENY``, or None; and True if no limit has to be
+        checked.
+        """
         options = self.options
         if not options.enabled:
             return None, True
@@ -144,14 +148,11 @@ class Guard:
     def limits_of(
         self, request: HttpRequest, subject: Subject, scope: str, rules: Iterable[RateLimitRule]
     ) -> Plan[Action, tuple[tuple[str, RateLimitRule], ...]]:
-        """What a request counts as; nothing, if it is not to be counted.
-
-        Raises ``MissingAddress``.
-        """
+        """The limit for a request; None if it does not count. Raises ``MissingAddress``."""
         key = yield from subject.read(request, self.options.visitors)
         if key is None:
             return ()
-        # RustAuth's hashes have room for one rule: each has one of its own.
+        # A RustAuth bucket has room for one rule, so each rule has its own bucket.
         return tuple(
             (f"{key}|{scope}" if rule.slot else f"{key}|{scope}|{rule.name}", rule)
             for rule in rules
@@ -162,8 +163,8 @@ class Guard:
     ) -> Plan[Action, Verdict]:
         """The verdict on a request; without ``spend`` nothing is counted.
 
-        It is left on ``request.rate_limit``, if it is a decision, for ``after`` to tell. A
-        refusal is told to receivers of signals; that of a shadow is then permitted.
+        A decision is left on ``request.rate_limit``, from which ``after`` makes headers. A refusal
+        is sent as a signal; that of a shadow limit is then permitted.
         """
         store = self.store
         operation = (
@@ -177,7 +178,7 @@ class Guard:
     def reserve(
         self, request: HttpRequest | None, ask: Ask
     ) -> Plan[Action, tuple[Verdict, Reservation | None]]:
-        """The same for a request whose end decides whether it counts; ``settle`` says so."""
+        """The same for a request that may be given back at its end, by ``settle``."""
         operation = self.store.attempt(ask.limits, ask.noted)
         verdict, reservation = yield from self._limiter.reserve(operation, ask.on_error)
         if not (ask.quiet and verdict.permitted):
@@ -187,7 +188,7 @@ class Guard:
     def undo(
         self, request: HttpRequest, ask: Ask, verdict: Verdict, reservation: Reservation
     ) -> Plan[Action, None]:
-        """What was reserved did not count after all."""
+        """Give back a reservation that does not count after all."""
         attempts = [Attempt(bucket, at, "undo") for bucket, at in reservation.counted]
         yield from self.settle(attempts, is_here=reservation.is_here)
         if isinstance(verdict, RateLimitDecision) and getattr(request, TOLD_ATTRIBUTE, None) == (
@@ -201,13 +202,13 @@ class Guard:
             request.rate_limit = told  # type: ignore[attr-defined]  # ours to add
 
     def settle(self, attempts: Iterable[Attempt], *, is_here: bool) -> Plan[Action, None]:
-        """End what was reserved, on the server or in this process's memory."""
-        # To keep what nobody knows to be under way takes nothing.
+        """End a reservation, on the server or in this process's memory."""
+        # A reservation that no bucket lists as under way can be kept without a call.
         open_ones = [one for one in attempts if one.ending != "keep" or one.bucket.notes_attempts]
         yield from self._limiter.settle(open_ones, is_here=is_here)
 
     def settle_logins(self, request: HttpRequest, response: HttpResponseBase) -> Plan[Action, None]:
-        """At the end of a request: what has failed stays counted, what has not is given back."""
+        """At the end of a request: failed logins stay counted, the others are given back."""
         logins = logins_of(request)
         logins.has_crashed |= response.status_code >= 500
         yield from self.forgive(logins.accounts, logins)
@@ -216,7 +217,9 @@ class Guard:
             yield from self.undo(request, *logins.view)
 
     def forgive(self, accounts: Iterable[str], logins: Logins | None = None) -> Plan[Action, None]:
-        """Forgive accounts, by their keys, all that is over, and nothing that is under way."""
+        """Forgive the accounts with these keys their past failures, but no attempt that is under
+        way.
+        """
         rules = self.options.login.account
         forgiven = [
             Attempt(bucket, 0, "forgive")
@@ -229,7 +232,9 @@ class Guard:
             yield from self.settle([*ended, *forgiven], is_here=is_here)
 
     def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Action, None]:
-        """Count what was asked for before; if there is no room left by now, it is full anyway."""
+        """Count a request that was only looked at before. If the bucket is full by now, nothing is
+        lost.
+        """
         operation = self.store.consumption(ask.limits, cost=ask.cost)
         verdict = yield from self._limiter.consume(operation, ask.on_error)
         if request is not None and not ask.shadow and not ask.quiet:
@@ -243,7 +248,7 @@ class Guard:
         *,
         shadow: bool = False,
     ) -> Plan[Action, Verdict]:
-        """The refusal of a request without an address (MW-22, MW-23)."""
+        """The response to a request without an address (MW-22, MW-23)."""
         if not self._warned_of_missing_ip:
             self._warned_of_missing_ip = True
             logger.warning(
@@ -277,18 +282,18 @@ class Guard:
 
 
 def is_preflight(request: HttpRequest) -> bool:
-    """Does a browser ask whether it may send a request of another site?"""
+    """Is this a browser's preflight, the question whether another site may send a request?"""
     return request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.META
 
 
 def django_request(request: Any) -> HttpRequest | None:
-    """Django's request: DRF signs in with one of its own around it."""
+    """Django's request, which DRF wraps in one of its own."""
     found: HttpRequest | None = getattr(request, "_request", request)
     return found
 
 
 def leave(request: HttpRequest, name: str, verdict: Verdict) -> None:
-    """Leave a decision on the request, if it binds more than what is there."""
+    """Leave a decision on the request, if it is stricter than the one that is there."""
     told = getattr(request, TOLD_ATTRIBUTE, None)
     if isinstance(verdict, RateLimitDecision) and (
         told is None or binding([told[1], verdict]) is verdict
@@ -298,9 +303,8 @@ def leave(request: HttpRequest, name: str, verdict: Verdict) -> None:
 
 
 def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """The response to send: with headers that tell of the limit that binds most.
-
-    It is another one where a login was refused, which its view took for a wrong password.
+    """The response to send, with headers for the strictest limit. A refused login gets the refusal
+    in place of the view's response, since the view took it for a wrong password.
     """
     verdict = getattr(request, REFUSED_ATTRIBUTE, None)
     if verdict is not None:
@@ -313,12 +317,12 @@ def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
 
 
 def is_to_be_rendered(response: HttpResponseBase) -> TypeGuard[SimpleTemplateResponse]:
-    """Did the response come after Django rendered those that views return?"""
+    """Did Django render before this response was made? It renders what views return."""
     return isinstance(response, SimpleTemplateResponse) and not response.is_rendered
 
 
 def word_for(verdict: Verdict, *, shadow: bool) -> str:
-    """One word on what became of a request."""
+    """The outcome of a request in one word."""
     if isinstance(verdict, Uncounted):
         return "uncounted" if verdict.permitted else "unavailable"
     if verdict.permitted:

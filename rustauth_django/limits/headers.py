@@ -1,4 +1,4 @@
-"""A decision as response headers, in one place for every edge.
+"""The response headers of a decision, for middleware, decorator and throttles alike.
 
 ``RateLimit`` and ``RateLimit-Policy`` follow the IETF's draft "RateLimit header fields
 for HTTP" (draft-ietf-httpapi-ratelimit-headers, revision 11); ``X-Retry-After`` is
@@ -15,7 +15,7 @@ MAX_INTEGER = 10**15 - 1
 
 
 def limit_headers(name: str, decision: RateLimitDecision) -> dict[str, str]:
-    """What every response tells of the limit ``name`` that was checked for it."""
+    """The headers for the limit ``name`` that was checked for a request."""
     assert decision.rule is not None
     quoted_name, policy = _constants(name, decision.limit, decision.rule.window_ms)
     remaining, reset_after = integer(decision.remaining), integer(decision.reset_after)
@@ -30,7 +30,7 @@ def limit_headers(name: str, decision: RateLimitDecision) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _constants(name: str, limit: int, window_ms: int) -> tuple[str, str]:
-    """A limit's name as it is sent, and its policy: the same for every response."""
+    """A limit's name as it is sent, and its policy, which are the same in every response."""
     quoted_name = quoted(name)
     return quoted_name, f"{quoted_name};q={integer(limit)};w={integer(ceil_seconds(window_ms))}"
 

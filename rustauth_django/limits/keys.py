@@ -1,9 +1,9 @@
-"""Whose request is it: what a limit counts by, as a part of a key.
+"""What a limit counts by (an address, a user, a field that was sent), as a part of a key.
 
-``ip``, ``user``, ``user_or_ip``, ``header:NAME``, ``post:FIELD``, ``get:FIELD``,
-``json:FIELD``, a function or its dotted path, or a tuple of these. Addresses and the
-primary keys of users are in the key as they are; all that a client sends or a function
-returns is in it as an HMAC (KEY-04), of one length and telling nothing.
+``ip``, ``user``, ``user_or_ip``, ``header:NAME``, ``post:FIELD``, ``get:FIELD``, ``json:FIELD``, a
+function or its dotted path, or a tuple of these. Addresses and the primary keys of users are in the
+key as they are; a value that a client sends or a function returns is in the key as an HMAC
+(KEY-04), so keys have a bounded length and reveal nothing.
 """
 
 import hmac
@@ -37,20 +37,21 @@ KEY_HINT = (
 )
 
 
-# Letters to Unicode, and nothing to the eye.
+# Unicode counts these as letters, but they are invisible.
 FILLERS = "\u115f\u1160\u3164\uffa0"
 NOT_PRINTED = dict.fromkeys((*range(33), 127))
 
 
 def fold(text: str) -> str:
-    """What people type, in one spelling for all that databases or people take for the same.
+    """One spelling for all texts that a database or a reader may take for the same.
 
-    Without regard to case, to compatibility forms (such as full width), to marks on letters, to
-    blanks and to characters that nobody sees. More texts become one than in any one database.
+    Case, compatibility forms (such as full width), marks on letters, blanks and invisible
+    characters make no difference. This merges more texts than any single database does.
     """
     if text.isascii():
         return text.translate(NOT_PRINTED).lower()
-    # Marks go first: to order them takes time that grows with the square of their number.
+    # Marks are removed first: normalisation would sort them, in time that grows with the square of
+    # their number.
     seen = "".join(filter(_is_seen, text))
     letters = normalize("NFD", normalize("NFKC", seen).casefold())
     return "".join(filter(_is_seen, letters)).replace("\u0131", "i")
@@ -62,12 +63,12 @@ def _is_seen(char: str) -> bool:
 
 
 class MissingAddress(Exception):
-    """There is no address to believe, and MISSING_IP is "deny"."""
+    """There is no address that can be trusted, and MISSING_IP is "deny"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visitors:
-    """How this site tells its visitors apart."""
+    """How the site tells visitors apart: its rules for addresses, and the secret of its HMACs."""
 
     addresses: ClientAddresses
     track_ip: bool
@@ -75,7 +76,9 @@ class Visitors:
     secret: str = field(repr=False)
 
     def address(self, request: HttpRequest) -> str | None:
-        """The address that counts; None if addresses do not, ``MissingAddress`` if it must."""
+        """The address to count by; None if addresses do not count. Raises ``MissingAddress`` if
+        there has to be one.
+        """
         if not self.track_ip:
             return None
         found = self.addresses.resolve(request.META)
@@ -88,8 +91,9 @@ class Visitors:
         return hmac.new(self.secret.encode(), text.encode(errors="replace"), sha256).hexdigest()
 
     def typed(self, text: str) -> str:
-        """The same of something that people type, as ``fold`` has it."""
-        # Nobody types so much: it counts as one thing, so that no padding is a way around a limit.
+        """The same for a text that people type, after ``fold``."""
+        # Nobody types so much. All such texts count as one, so that padding is no way around a
+        # limit.
         return self.digest("\0" if len(text) > MAX_TYPED else fold(text))
 
 
@@ -98,13 +102,13 @@ Reader: TypeAlias = Callable[[HttpRequest, Visitors], Plan[Call, str | None]]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a limit counts by; ``text`` says it to people."""
+    """What a limit counts by; ``text`` is its description for people."""
 
     text: str
     readers: tuple[Reader, ...]
 
     def read(self, request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:
-        """The part of the key; None if nothing says whose request it is, to leave it uncounted."""
+        """The part of the key; None for a request that is not to be counted."""
         parts = []
         for reader in self.readers:
             part = yield from reader(request, visitors)
@@ -114,7 +118,7 @@ class Subject:
 
 
 def parse_key(key: Key) -> Subject:
-    """Raises ``InvalidConfig`` for what is no key."""
+    """The subject that a ``key`` argument describes. Raises ``InvalidConfig``."""
     parts = key if isinstance(key, tuple | list) else (key,)
     if not parts:
         raise InvalidConfig(f"a rate limit's key must not be empty; {KEY_HINT}")
@@ -163,7 +167,7 @@ def _user_of(request: HttpRequest) -> Any:
 
 async def _auser_of(request: HttpRequest) -> Any:
     user = request.user
-    # Middleware for tokens sets this one alone: only the session's is still to be loaded.
+    # Middleware for tokens sets only this attribute; the user of a session may not be loaded yet.
     is_unread = isinstance(user, LazyObject) and user._wrapped is empty
     return await request.auser() if is_unread and hasattr(request, "auser") else user
 
@@ -174,7 +178,7 @@ def user_key(pk: Any) -> str:
 
 
 def name_key(name: str, visitors: Visitors) -> str:
-    """The key under which failed logins are counted of a name that is no user's."""
+    """The key under which failed logins with an unknown name are counted."""
     return f"account:{visitors.typed(name)}|{LOGIN}"
 
 
@@ -184,7 +188,7 @@ def account_key(user: Any, visitors: Visitors) -> str:
 
 
 def account_digest(user: Any, visitors: Visitors) -> str:
-    """What stands for a user's account."""
+    """The HMAC of a user, which stands for the account in keys."""
     return visitors.digest(f"pk:{user._meta.pk.to_python(user.pk)}")
 
 
@@ -195,7 +199,7 @@ def _read_user_or_ip(request: HttpRequest, visitors: Visitors) -> Plan[Call, str
 def _read_sent(
     kind: str, name: str, request: HttpRequest, visitors: Visitors
 ) -> Plan[Call, str | None]:
-    """What the client sent; one that sends nothing counts by its address."""
+    """The key of a value that the client sent; without one the request counts by its address."""
     yield from ()
     value = _sent(kind, name, request)
     if not value:
@@ -210,7 +214,7 @@ def _sent(kind: str, name: str, request: HttpRequest) -> str | None:
             return request.headers.get(name)
         case "get":
             return request.GET.get(name)
-    # Views read a body as what they expect, whatever the client says it is.
+    # A view may parse a body as JSON whatever Content-Type the client sends, so this does too.
     if request.content_type in FORMS:
         return request.POST.get(name)
     try:
@@ -226,7 +230,7 @@ def _sent(kind: str, name: str, request: HttpRequest) -> str | None:
 def _read_function(
     function: KeyFunction, request: HttpRequest, visitors: Visitors
 ) -> Plan[Call, str | None]:
-    """What a function says; None for a request that is not to be counted."""
+    """The key that a site's function returns; None for a request that is not to be counted."""
     value = yield Call(function, (request,))
     name = getattr(function, "__qualname__", type(function).__name__)
     return None if value is None else f"{name}:{visitors.digest(str(value))}"

@@ -1,4 +1,4 @@
-"""The logins of a request: counted before a password is looked at, settled when all is known."""
+"""The logins of a request: counted before a password is checked, settled at the request's end."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ LOGINS_ATTRIBUTE = "_rate_limit_logins"
 
 @dataclass(slots=True)
 class Try:
-    """One call of ``authenticate()``: the name that was typed, and what was counted for it."""
+    """One call of ``authenticate()``: the typed name, and the reservations made for it."""
 
     typed: str | None
     reservation: Reservation
@@ -22,7 +22,9 @@ class Try:
 
 
 class Logins:
-    """What became of the logins of a request. Receivers of signals mark it, without any I/O."""
+    """The logins of a request and their results. Receivers of signals only write here, without any
+    I/O.
+    """
 
     def __init__(self) -> None:
         self.tries: list[Try] = []
@@ -32,13 +34,15 @@ class Logins:
         #: Was somebody signed in, and did ``authenticate()`` find nobody?
         self.is_signed_in = False
         self.has_failed = False
-        #: The value of the cookie of a browser that somebody has signed in with.
+        #: The value of the device cookie to set, if somebody signed in.
         self.device_cookie: str | None = None
-        #: What was counted for the view, if it is one that signs in.
+        #: The reservation for the view itself, if it is a login view.
         self.view: Any = None
 
     def fail(self, typed: str | None) -> None:
-        """The last attempt under this name has failed; a name that is a secret is not told."""
+        """The last attempt under this name has failed. The signal hides a name that Django takes
+        for a secret.
+        """
         pending = [one for one in self.tries if not one.has_failed]
         named = [one for one in pending if one.typed == typed]
         for one in (named or pending)[-1:]:
@@ -46,7 +50,7 @@ class Logins:
 
     @property
     def done(self) -> list[Try]:
-        """The attempts that have not failed: somebody was found."""
+        """The attempts that have not failed, so a user was found."""
         return [] if self.has_crashed else [one for one in self.tries if not one.has_failed]
 
     @property
@@ -58,7 +62,8 @@ class Logins:
     def is_success(self, request: HttpRequest, response: HttpResponseBase) -> bool:
         """Is this the answer to somebody who got in?
 
-        Not an error, and without anybody having been found no page and no way back to it.
+        An error is not. If no user was found, neither is a page, nor a redirect back to the same
+        page.
         """
         if response.status_code >= 400 or self.has_crashed:
             return False
@@ -68,7 +73,7 @@ class Logins:
         return response.status_code >= 300 and not (self.has_failed or back)
 
     def endings(self, *, is_here: bool) -> list[Attempt]:
-        """How each attempt ends that was counted there.
+        """How each of these attempts ends.
 
         A name may be tried in several ways, first as an e-mail address: where one of them
         succeeds, none of them counts.

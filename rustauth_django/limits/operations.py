@@ -1,4 +1,4 @@
-"""What happens to rate limit buckets in one step."""
+"""The operations on rate limit buckets, each one atomic step."""
 
 import re
 import struct
@@ -24,13 +24,13 @@ from .algorithms.consume import (
 )
 from .rates import LATEST_MS, AlgorithmName, RateLimitDecision, RateLimitRule
 
-# What of this algorithm is undone leaves a trace: the window that it restarted stays.
+# Undoing cannot restore this algorithm's state: the window that the request restarted stays.
 LEAVES_A_TRACE = "rustauth"
 # As the scripts pack it: permitted, used, retry, reset, and when it was counted.
 DECISION = struct.Struct(">BQQQQ")
-# What the name of a field ends with that holds the attempts at a rule that are under way.
+# The suffix of the hash field that lists a rule's attempts under way.
 UNDER_WAY = ":under-way"
-# How an attempt ends; settle.lua says what each word means.
+# How an attempt ends; settle.lua explains each word.
 Ending: TypeAlias = Literal["undo", "keep", "forgive"]
 
 
@@ -51,7 +51,7 @@ class Bucket(NamedTuple):
         return f"{self.rule.slot}{UNDER_WAY}" if self.notes_attempts else ""
 
 
-# Not frozen: one is made for each request, and a frozen one takes three times as long.
+# Not frozen: one is made for each request, and a frozen one takes three times as long to make.
 @dataclass(slots=True, repr=False)
 class Consume(Operation[tuple[RateLimitDecision, ...]]):
     """Count a request against all ``buckets``, or, if one refuses it, against none.
@@ -122,12 +122,12 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
         return None if is_one else self._by_key()
 
     def _by_key(self) -> "Plan[Operation[Any], tuple[RateLimitDecision, ...]]":
-        """All or nothing over several keys, each of which is one step on its own server.
+        """All or nothing over several keys, with one step for each key on its own server.
 
-        The keys are consumed one after the other. When one refuses or fails, what the ones
-        before it took is undone: until then, others may be refused because of it. Only a
-        ``rustauth`` window that it restarted stays so, which is why these come last. What a call
-        took that is cancelled half-way stays taken.
+        The keys are consumed one after the other. When one refuses or fails, the keys before it are
+        given back. Until then, other requests may be refused because of them. A ``rustauth`` window
+        that was restarted stays so, which is why these keys come last. If the call is cancelled
+        half-way, the keys so far stay counted.
         """
         parts: dict[str, list[Bucket]] = {}
         for bucket in self.buckets:
@@ -169,11 +169,11 @@ class Consume(Operation[tuple[RateLimitDecision, ...]]):
 
 
 class Reservation(NamedTuple):
-    """A request that was counted before its end is known."""
+    """A request that was counted before its result is known."""
 
     #: Each bucket, and when it was counted there, in its epoch milliseconds.
     counted: tuple[tuple[Bucket, int], ...]
-    #: Was it counted in this process's memory, in an outage?
+    #: Was it counted in this process's memory, because of an outage?
     is_here: bool
 
 
@@ -190,8 +190,9 @@ class Attempt:
 class Settle(Operation[int]):
     """End ``attempts`` of one cost. How many changed anything?
 
-    What is undone leaves its bucket as if it had never come, the block that it began and its step
-    of escalation included. A bucket is never made, and none lives longer.
+    An undone attempt leaves its bucket as if it had never come, including the block that it began
+    and that block's step of escalation. Settling never creates a bucket and never makes one live
+    longer.
     """
 
     label = "rate limit settle"
@@ -245,7 +246,7 @@ class Settle(Operation[int]):
 
 
 def note(memory: Memory, bucket: Bucket, at: int, cost: int) -> None:
-    """Note an attempt; those that are older than a window do not count any more."""
+    """Add an attempt to a list, and drop those that are older than a window."""
     times = memory.state(bucket.physical, bucket.waiting)
     recent = [time for time in times if time > at - bucket.rule.window_ms]
     memory.set_state(bucket.physical, bucket.waiting, (*recent, *[at] * cost), 0)
@@ -263,7 +264,7 @@ def without(times: tuple[int, ...], at: int, cost: int) -> tuple[int, ...]:
 def call_for(
     rules: tuple[tuple[AlgorithmName, bytes, bytes, bool], ...], now: int | str, cost: int
 ) -> ScriptCall:
-    """How limits of these rules are decided, whatever their keys are."""
+    """The call that decides limits of these rules, for any keys."""
     start = (now, cost, TTL_MARGIN_MS)
     if len(rules) == 1 and not rules[0][3]:
         ((algorithm, slot, numbers, _),) = rules
@@ -277,7 +278,7 @@ def call_for(
 
 
 def leaves_a_trace(part: Iterable[Bucket]) -> bool:
-    """Is there something among these buckets that cannot be undone exactly?"""
+    """Does one of these buckets count by an algorithm that cannot be undone exactly?"""
     return any(bucket.rule.counted_by == LEAVES_A_TRACE for bucket in part)
 
 
@@ -311,7 +312,7 @@ class Forget(Unlink):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReadFields(Operation[dict[str, str]]):
-    """What the bucket at ``key`` holds, as it is on the wire; nothing if there is none."""
+    """The fields of the bucket at ``key``, as stored; empty if there is none."""
 
     label = "rate limit read"
     key: str
@@ -338,7 +339,7 @@ class ReadFields(Operation[dict[str, str]]):
 
 
 def as_text(state: State) -> str:
-    """A state as it would be read from a server."""
+    """A state in the form in which a server stores it."""
     if isinstance(state, bytes):
         return state.decode("utf-8", "replace")
     return " ".join(map(str, state))

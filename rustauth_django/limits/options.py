@@ -12,8 +12,7 @@ from .rules import RuleSet
 class LoginRules:
     """How many failed logins an account may have, and an address.
 
-    ``device_age`` is for how many seconds a browser is known that has signed in; None for not at
-    all.
+    ``device_age`` is the lifetime of the device cookie in seconds; None means no such cookie.
     """
 
     account: tuple[RateLimitRule, ...]
@@ -26,7 +25,7 @@ class GuardOptions:
     """``RUSTAUTH["RATE_LIMIT"]``, read and checked."""
 
     enabled: bool
-    #: Does the site say whether it is, or does DEBUG?
+    #: Does a setting of the site's decide, or DEBUG?
     is_set: bool
     rules: RuleSet
     visitors: Visitors

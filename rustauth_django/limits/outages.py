@@ -1,4 +1,4 @@
-"""Asking the server for a decision, and what to do while it is away."""
+"""Asking the server for a decision, and the policy while it is away."""
 
 import logging
 import time
@@ -19,13 +19,13 @@ logger = logging.getLogger("rustauth_django")
 Action: TypeAlias = Operation[Any] | Call
 Decisions: TypeAlias = tuple[RateLimitDecision, ...]
 
-# So many failures in a row, and the server is left alone for so many seconds at a time.
+# After so many failures in a row, the server is asked only once in so many seconds.
 FAILURES = 3
 PAUSE = 0.75
 
 
 class Breaker:
-    """Stops paying the time-out on every request, and lets one probe through at a time.
+    """A circuit breaker: it spares requests the time-out, and lets one probe through at a time.
 
     ``clock`` returns seconds that only grow.
     """
@@ -36,14 +36,14 @@ class Breaker:
         self._ask_again_at = 0.0
 
     def may_ask(self) -> bool:
-        """Is this one to ask the server? If it is a probe, those that follow are not."""
+        """May this request ask the server? If it is a probe, the requests after it may not."""
         if self._failures < FAILURES:
             return True
         now = self._clock()
         if now < self._ask_again_at:
             return False
-        # Not a flag that the probe would have to give back: one that is never heard of
-        # again, as when its client hangs up, is followed by the next.
+        # This is not a flag that the probe has to clear: if a probe never reports, because its
+        # client hung up, the next one follows.
         self._ask_again_at = now + PAUSE
         return True
 
@@ -55,7 +55,7 @@ class Breaker:
         self._failures = 0
 
     def unasked(self) -> None:
-        """The one that was to ask did not: the next one may."""
+        """A request that may ask did not ask: the next one may."""
         self._ask_again_at = self._clock()
 
     @property
@@ -65,11 +65,11 @@ class Breaker:
 
 
 class Limiter:
-    """Puts operations to a backend, or follows the policy for when it is away.
+    """Runs operations on a backend, or follows the policy for an outage.
 
-    ``local`` counts by the same rules in this process's memory, ``deny`` refuses with a
-    503, ``allow`` lets through, ``raise`` is for whoever calls. It holds no state of any
-    request; all of it is plans, for either face to drive.
+    ``local`` counts by the same rules in this process's memory, ``deny`` refuses with a 503,
+    ``allow`` lets through, ``raise`` raises the error for the caller. It holds no state of any
+    request; its methods are plans, for either face to drive.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Limiter:
         self._is_away = False
 
     def consume(self, operation: Consume, on_error: OnError | None) -> Plan[Action, Verdict]:
-        """The binding decision, or what the policy says in its place."""
+        """The binding decision, or the policy's answer in its place."""
         try:
             return binding((yield from self._ask(operation)))
         except BackendError as error:
@@ -92,7 +92,7 @@ class Limiter:
     def reserve(
         self, operation: Consume, on_error: OnError | None
     ) -> Plan[Action, tuple[Verdict, Reservation | None]]:
-        """The same, and what was counted, for ``settle``; None if nothing was."""
+        """The same, with the reservation for ``settle``; None if nothing was counted."""
         answer: Decisions | Uncounted
         try:
             answer, is_here = (yield from self._ask(operation)), False
@@ -116,7 +116,7 @@ class Limiter:
         if policy == "allow":
             return Uncounted(permitted=True, retry_after=0)
         if isinstance(error, BackendOverloaded):
-            # The server counts all the while: to count here as well would be a second quota.
+            # The server goes on counting: to count here as well would be a second quota.
             return Uncounted(permitted=False, retry_after=1)
         if policy == "deny":
             wait = max(1, ceil_seconds(int(self._breaker.pause * 1000)))
@@ -146,13 +146,13 @@ class Limiter:
                 # The server was not asked.
                 self._breaker.unasked()
                 raise
-            # A server that answers, if only with an error, costs nobody a time-out.
+            # A server that answers with an error costs no time-out.
             if isinstance(error, BackendUnavailable):
                 self._breaker.failed()
             yield from self._tell(error)
             raise
         if isinstance(operation, Consume) and any(one.is_local for one in answer):
-            # That says nothing of the server.
+            # An overload says nothing about the server.
             self._breaker.unasked()
             return answer
         self._breaker.succeeded()
@@ -161,7 +161,7 @@ class Limiter:
         return answer
 
     def _tell(self, error: BackendError | None) -> Plan[Action, None]:
-        """Once for each change, not for each request."""
+        """Log and send the signal once for each change, not for each request."""
         if self._is_away == (error is not None):
             return
         self._is_away = error is not None

@@ -1,4 +1,4 @@
-"""Paths as rules and buckets see them."""
+"""Paths in the form that rules and buckets use."""
 
 import re
 from functools import lru_cache
@@ -7,8 +7,8 @@ from functools import lru_cache
 def normalize_path(path: str, base_path: str) -> str:
     """``path`` without the base path and without trailing slashes; never empty (PATH-01).
 
-    The base goes only where a segment ends, and only once; case and inner slashes
-    stay as they are (PATH-02).
+    The base path is removed only as whole segments, and only once; case and inner slashes stay as
+    they are (PATH-02).
     """
     path = f"/{path.removeprefix('/')}"
     if is_under(path, base_path):
@@ -24,7 +24,7 @@ def is_under(path: str, base_path: str) -> bool:
 
 @lru_cache(maxsize=16)
 def base(base_path: str) -> str:
-    """A base path as it is compared: a leading slash, no trailing one; "" for the root."""
+    """A base path in the form for comparison: a leading slash, no trailing one; "" for the root."""
     trimmed = base_path.strip("/")
     return f"/{trimmed}" if trimmed else ""
 
@@ -50,7 +50,7 @@ def _literal_regex(route: str) -> str | None:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """RustAuth's wildcard: the first ``*`` is any text, slashes and all (MW-11)."""
+    """RustAuth's wildcard: the first ``*`` matches any text, including slashes (MW-11)."""
     before, star, after = pattern.partition("*")
     if not star:
         return path == pattern

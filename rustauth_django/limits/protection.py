@@ -1,4 +1,4 @@
-"""Is every password behind the protection of logins?"""
+"""Does the protection of logins come before every backend that checks a password?"""
 
 from collections.abc import Collection
 from inspect import signature
@@ -9,7 +9,7 @@ from django.contrib.auth import get_backends
 
 from ..exceptions import InvalidConfig
 
-# The id of the check for it, and what it says.
+# The id of the check, and its message.
 UNPROTECTED = "rustauth_django.E007"
 FIRST = "Put LoginProtection, or the ModelBackend of rustauth_django.login, before it."
 
@@ -20,7 +20,7 @@ def protects(backend: Any) -> bool:
 
 
 def unprotected_backend() -> str | None:
-    """The first backend that is asked for a password before the protection; None if none is."""
+    """The first backend that gets a password before the protection does; None if there is none."""
     earlier: list[str] = []
     for backend in get_backends():
         if protects(backend):
@@ -31,7 +31,7 @@ def unprotected_backend() -> str | None:
 
 
 def unprotected(backend: str) -> str:
-    """What is wrong with such a backend."""
+    """The message about such a backend."""
     return (
         f"AUTHENTICATION_BACKENDS has {backend} before the protection of logins: it looks at"
         " passwords however many have failed"
@@ -50,7 +50,7 @@ def require_protection(silenced: Collection[str]) -> None:
 
 
 def require_app(name: str) -> None:
-    """Raise ``InvalidConfig`` if ``name`` would hear of no login."""
+    """Raise ``InvalidConfig`` if the app is not installed, since ``name`` would get no signals."""
     if not apps.is_installed("rustauth_django"):
         raise InvalidConfig(
             f'{name} hears of no login without the app: add "rustauth_django" to INSTALLED_APPS'
@@ -58,7 +58,7 @@ def require_app(name: str) -> None:
 
 
 def takes_a_password(backend: Any) -> bool:
-    """Would Django hand it a password?"""
+    """Would Django call this backend with a password?"""
     try:
         signature(backend.authenticate).bind(None, username="", password="")
     except (AttributeError, TypeError):

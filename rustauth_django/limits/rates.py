@@ -1,4 +1,4 @@
-"""A rate limit, and what it decided."""
+"""A rate limit, and its decision."""
 
 import struct
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .grammar import Rate, parse_rate, parse_rates
 AlgorithmName: TypeAlias = Literal[
     "rustauth", "fixed-window", "sliding-window", "sliding-log", "gcra", "lockout"
 ]
-#: What to do with a request while the server is away: the setting ON_ERROR.
+#: The values of the setting ON_ERROR: the policy while the server is away.
 OnError: TypeAlias = Literal["local", "deny", "allow", "raise"]
 ALGORITHM_NAMES: tuple[str, ...] = get_args(AlgorithmName)
 
@@ -29,12 +29,11 @@ MAX_ESCALATION = 16
 class RateLimitRule:
     """At most ``max`` requests in ``window`` seconds, as ``algorithm`` counts them.
 
-    ``window`` is an int, or a float or ``timedelta`` where fractions of a second
-    matter; whole milliseconds count. A rule that names no ``algorithm`` is RustAuth's
-    window in a ``RateLimitStore`` and below the base path; everywhere else it is what
-    ``as_written`` says. ``burst``, for gcra, is how many may come at once (``max``, if it is
-    not said). ``escalate``, for lockout, is how many seconds the first block lasts, the second,
-    and so on.
+    ``window`` is an int, or a float or ``timedelta`` where fractions of a second matter; whole
+    milliseconds count. A rule without an ``algorithm`` is RustAuth's window in a ``RateLimitStore``
+    and below the base path; everywhere else it is what ``as_written`` makes of it. ``burst``, for
+    gcra, is how many may come at once (by default ``max``). ``escalate``, for lockout, is the
+    seconds of the first block, of the second, and so on.
 
     Wrong types are a ``TypeError`` here, wrong sizes an ``InvalidConfig`` when a store
     is asked to apply the rule (RL-01 to RL-06).
@@ -48,15 +47,15 @@ class RateLimitRule:
     window_ms: int = field(init=False, repr=False, compare=False)
     #: The algorithm by which a store counts it.
     counted_by: AlgorithmName = field(init=False, repr=False, compare=False)
-    #: What the algorithm's ``step`` is given of the rule: window (ms), capacity, and more.
+    #: The numbers of the rule for the algorithm's ``step``: window (ms), capacity, and more.
     numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
-    #: Where its count is kept in the bucket's hash; "" stands for RustAuth's own fields.
+    #: The field of the bucket's hash with its count; "" stands for RustAuth's own fields.
     slot: str = field(init=False, repr=False, compare=False)
     #: How many requests may come at once.
     capacity: int = field(init=False, repr=False, compare=False)
-    #: What tells this rule from others on the same subject.
+    #: A name that tells this rule from others on the same subject.
     name: str = field(init=False, repr=False, compare=False)
-    #: What a script gets of it: the slot, and the numbers in eight bytes each.
+    #: The arguments for a script: the slot, and the numbers in eight bytes each.
     arguments: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
     _is_valid: bool = field(init=False, repr=False, compare=False, default=False)
     _written: Self | None = field(init=False, repr=False, compare=False, default=None)
@@ -119,7 +118,7 @@ class RateLimitRule:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """The rule whose ``name`` this is. Raises ``ValueError`` if it is none's."""
+        """The rule with this ``name``. Raises ``ValueError`` if there is none."""
         algorithm, max, window_ms, *more = name.split(":")
         try:
             window = int(window_ms) / 1000
@@ -136,10 +135,11 @@ class RateLimitRule:
         return rule
 
     def as_written(self) -> Self:
-        """The rule with an algorithm that never refuses who stays within ``max`` in every window.
+        """The rule with an algorithm that never refuses a client that stays within ``max`` in every
+        window.
 
-        It is a log, which lets no more than ``max`` through in any window either, and above
-        ``MAX_LOG`` it is fixed windows. A rule that names an algorithm is that.
+        This is a log, which also lets no more than ``max`` through in any window, and above
+        ``MAX_LOG`` fixed windows. A rule that has an algorithm keeps it.
         """
         if self.algorithm is not None:
             return self
@@ -156,7 +156,9 @@ class RateLimitRule:
         return f"{self.max} in {self.window_ms / 1000:g} s{burst} ({self.counted_by})"
 
     def validate(self) -> None:
-        """Raise ``InvalidConfig`` for a rule that no store can apply; in this order (RL-06)."""
+        """Raise ``InvalidConfig`` for a rule that no store can apply; checks in RustAuth's order
+        (RL-06).
+        """
         if self._is_valid:
             return
         if self.window == 0:
@@ -192,14 +194,14 @@ class RateLimitRule:
             raise InvalidConfig(f"rate limit max times window is too large for {self.counted_by}")
 
 
-# Not frozen: one is made for each request, and a frozen one takes six times as long.
+# Not frozen: one is made for each request, and a frozen one takes six times as long to make.
 @dataclass(slots=True, unsafe_hash=True)
 class RateLimitDecision:
     """The answer to one request. Every time is in whole seconds, rounded up.
 
-    ``retry_after`` is 0 when permitted and at least 1 when not; ``reset_after`` is
-    when the bucket is whole again if nothing else happens (RL-13 to RL-18). Of several
-    limits it is the binding one's; ``rule`` and ``key`` say which that is.
+    ``retry_after`` is 0 when permitted and at least 1 when not; ``reset_after`` is when the bucket
+    is empty again if nothing else happens (RL-13 to RL-18). Of several limits the decision is the
+    binding one's; ``rule`` and ``key`` tell which that is.
     """
 
     permitted: bool
@@ -208,19 +210,19 @@ class RateLimitDecision:
     remaining: int
     reset_after: int
     rule: RateLimitRule | None = field(default=None, compare=False)
-    # It may hold an address or a name, which no log needs.
+    # It may contain an address or a name, which must not be logged.
     key: str = field(default="", repr=False, compare=False)
-    #: ``retry_after`` in milliseconds, as the server said it.
+    #: ``retry_after`` in milliseconds, as the server sent it.
     retry_after_ms: int = field(default=0, repr=False, compare=False)
-    #: Was the server spared?
+    #: Was the refusal answered from this process's memory, without asking the server?
     is_local: bool = field(default=False, repr=False, compare=False)
-    #: When it was counted, in epoch milliseconds: what ``Settle`` finds it by.
+    #: When it was counted, in epoch milliseconds; ``Settle`` finds it by this time.
     counted_at_ms: int = field(default=0, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Uncounted:
-    """The answer to a request that could not be counted, by the policy for that.
+    """The policy's answer to a request that could not be counted.
 
     ``retry_after`` is whole seconds, 0 if it is permitted.
     """
@@ -235,8 +237,8 @@ Verdict: TypeAlias = RateLimitDecision | Uncounted
 def to_rules(rates: Any, *, as_written: bool = False) -> tuple[RateLimitRule, ...]:
     """Rules that a store can apply, from text, from a rule, or from an iterable of both.
 
-    With ``as_written`` each is what it means outside of a store. Raises ``InvalidConfig``;
-    ``TypeError`` for anything else.
+    With ``as_written`` each rule gets the algorithm that it has outside of a store. Raises
+    ``InvalidConfig``; ``TypeError`` for anything else.
     """
     if isinstance(rates, str):
         return RateLimitRule.parse_all(rates)
@@ -258,7 +260,7 @@ def to_rules(rates: Any, *, as_written: bool = False) -> tuple[RateLimitRule, ..
 
 
 def binding(decisions: Sequence[RateLimitDecision]) -> RateLimitDecision:
-    """Of several limits' decisions, the one that a client has to know."""
+    """Of several limits' decisions, the one that tells a client what to do."""
     return decisions[0] if len(decisions) == 1 else min(decisions, key=_leeway)
 
 

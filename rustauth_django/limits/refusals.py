@@ -1,10 +1,9 @@
-"""Refusals that need no server: what it refused a moment ago.
+"""Refusals from memory, without asking the server again.
 
-A flood that is refused anyway costs the server nothing. Never refused here is what the
-server would permit: a refusal is remembered no longer than the server said that it
-lasts, from before the moment at which it was asked, and no longer than ``seconds`` in
-all, in case another process resets the bucket. In this process ``reset``, ``refund`` and
-``clear`` end it at once.
+A flood that is refused anyway costs the server nothing. A request that the server would permit is
+never refused here: a refusal is remembered for as long as the server said, measured from before the
+server was asked. It is remembered for at most ``seconds``, in case another process resets the
+bucket. In this process ``reset``, ``refund`` and ``clear`` end it at once.
 """
 
 import time
@@ -25,7 +24,9 @@ MAX_REFUSALS = 10_000
 
 
 class Refusal(NamedTuple):
-    """A refusal of ``cost`` and more, asked for at ``asked_at``; seconds of the clock."""
+    """The refusal of a request of ``cost``, which also refuses higher costs. ``asked_at`` is
+    seconds of the clock.
+    """
 
     cost: int
     decision: RateLimitDecision
@@ -34,14 +35,16 @@ class Refusal(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """When the server was asked, and how often something had been taken back by then."""
+    """When the server was asked, and how often something had been given back by then."""
 
     at: float
     generation: int
 
 
 class LocalRefusals(Backend):
-    """``backend``, spared of what it has refused in the last ``seconds``."""
+    """A backend that does not ask ``backend`` again for what it has refused in the last
+    ``seconds``.
+    """
 
     def __init__(
         self, backend: Backend, seconds: float = 0, clock: Callable[[], float] = time.monotonic
@@ -53,7 +56,8 @@ class LocalRefusals(Backend):
         self._lock = Lock()
         # By physical key and name of the rule.
         self._refusals: dict[tuple[str, str], Refusal] = {}
-        # How often something was taken back: what was asked before that says nothing.
+        # How often something was given back. A refusal that was asked for before that is not
+        # remembered.
         self._generation = 0
 
     def run(self, operation: Operation[T]) -> T:
@@ -79,7 +83,7 @@ class LocalRefusals(Backend):
         await self._backend.aclose()
 
     def _before(self, operation: Operation[T]) -> tuple[T | None, Asked | None]:
-        """The refusals that are known; without any, what ``_after`` has to know of now."""
+        """A remembered refusal, if there is one, else the state that ``_after`` needs."""
         if type(operation) is not Consume or operation.now_ms is not None or operation.cost < 0:
             return None, None
         now = self._clock()
@@ -96,7 +100,7 @@ class LocalRefusals(Backend):
         return None, Asked(now, self._generation)
 
     def _after(self, operation: Operation[Any], answer: Any, asked: Asked | None) -> None:
-        """Remember what was refused, or forget what was taken back."""
+        """Remember a refusal, or forget the refusals of buckets that were given something back."""
         if asked is not None:
             for decision in answer:
                 if not decision.permitted:
@@ -131,12 +135,12 @@ class LocalRefusals(Backend):
 
 
 def wanted(operation: Consume) -> int:
-    """What it has to have room for: a look is one for a request of cost one."""
+    """The cost that needs room in the bucket; a peek asks for one."""
     return operation.cost or 1
 
 
 def remind(refusal: Refusal, bucket: Bucket, now: float) -> RateLimitDecision:
-    """An earlier refusal, as it is now."""
+    """An earlier refusal, with the time that is left now."""
     decision = refusal.decision
     passed_ms = int((now - refusal.asked_at) * 1000)
     retry_ms = max(1, decision.retry_after_ms - passed_ms)

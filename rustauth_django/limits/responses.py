@@ -1,4 +1,4 @@
-"""The responses of a limiter: JSON for programs, a page for people."""
+"""The responses to refused requests: JSON for programs, a page for people."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from .rates import RateLimitDecision, Uncounted
 
-# The body of the first is RustAuth's, byte for byte (MW-18).
+# The body for 429 is RustAuth's, byte for byte (MW-18).
 CODES = {
     403: ("FORBIDDEN", "Requests from here are not accepted."),
     429: ("TOO_MANY_REQUESTS", "Too many requests. Please try again later."),
@@ -33,9 +33,9 @@ def refusal(request: HttpRequest, verdict: RateLimitDecision | Uncounted) -> Htt
 
 
 def way_back(request: HttpRequest) -> str | None:
-    """Where the page leads when the wait is over: itself, or the page of a form's.
+    """Where the page's link leads: to the same page, or to the page of the form that was sent.
 
-    Nothing is sent a second time, and nobody is led to another site.
+    No form is sent a second time, and no link leads to another site.
     """
     if request.method in ("GET", "HEAD"):
         return request.get_full_path()
@@ -48,7 +48,7 @@ def way_back(request: HttpRequest) -> str | None:
 
 
 def forbidden(request: HttpRequest) -> HttpResponse:
-    """403, for whoever is on the list of those to deny."""
+    """403, for a client on the list ``DENY``."""
     return respond(request, 403)
 
 
@@ -57,8 +57,8 @@ def respond(request: HttpRequest, status: int, **context: Any) -> HttpResponse:
     response: HttpResponse
     prefers_html = request.get_preferred_type(["application/json", "text/html"]) == "text/html"
     if prefers_html and (template := find_template(status)):
-        # Django renders it later, and under ASGI in a thread, since a site's own
-        # template may ask the database who is signed in.
+        # Django renders it later, under ASGI in a thread, since a site's own template may query the
+        # database.
         response = TemplateResponse(request, template, context, status=status)
     else:
         code, message = CODES[status]

@@ -1,13 +1,13 @@
-"""Which limit applies to a request, and under which bucket it counts.
+"""Finding the limit for a request, and the bucket that it counts in.
 
 First match wins: the site's own rules, then RustAuth's strict rules under the base path
 (MW-05, MW-06), then the same strictness for the login, sign-up and password views of
 Django and django-allauth, then the default (MW-04).
 
-A bucket is the normalised path, as RustAuth's is (KEY-02, PATH-05), but a route with
-parameters counts as its template: varying the parameter opens no new bucket
-(QUIRK-21). Where one path may meet several rules, all but the path's own carry their
-name in the bucket, so that no two rules share a counter.
+A bucket is named by the normalised path, as in RustAuth (KEY-02, PATH-05). A route with parameters
+is named by its template, so that varying the parameter opens no new bucket (QUIRK-21). Where
+several rules may apply to one path, the bucket of each one but the path's own also has the rule's
+name, so that no two rules share a counter.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ RuleFunction: TypeAlias = Callable[[HttpRequest, RateLimitRule], Any]
 
 SelectorKind: TypeAlias = Literal["path", "view_name", "route"]
 
-# So many paths are remembered with their limits, if they are no longer than this.
+# The limits of so many paths are remembered, if a path is no longer than this.
 MAX_KNOWN = 4096
 MAX_KNOWN_PATH = 256
 
@@ -37,7 +37,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 STRICT_SIGN_IN = RateLimitRule(window=10, max=3)
 STRICT_RESET = RateLimitRule(window=60, max=3)
-# By the names under which they are told, and count where a path may have several.
+# The strict rules, by the names that headers and buckets have for them.
 STRICT = {"sign-in": STRICT_SIGN_IN, "password-reset": STRICT_RESET}
 SIGN_IN_PREFIXES = ("/sign-in", "/sign-up", "/change-password", "/change-email")
 RESET_PATHS = frozenset(
@@ -50,10 +50,10 @@ RESET_PATHS = frozenset(
 )
 RESET_PREFIX = "/forget-password"
 
-# Of these, failures alone count: an office behind one address has many who sign in.
+# Views of which only failures count, since many people may sign in from one office address.
 LOGIN_VIEWS = frozenset({"login", "account_login"})
-# By URL name, whatever the namespace: an admin site may be called anything and
-# django.contrib.auth.urls may be included under any name.
+# By URL name in any namespace: an admin site and django.contrib.auth.urls may be included under any
+# namespace.
 SIGN_IN_VIEWS = frozenset(
     {
         "login",
@@ -86,30 +86,31 @@ RESET_VIEWS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The outcome: ``name`` for people and headers, the rules, and the bucket's path part."""
+    """The limit for a request: its ``name`` for people and headers, its rules, and the path part of
+    its bucket.
+    """
 
     name: str
     rules: tuple[RateLimitRule, ...]
     bucket: str
     on_error: OnError | None = None
-    #: How it came to apply, for people.
+    #: Why it applies, for people.
     why: str = ""
-    #: Does a request count only if nobody is signed in by it?
+    #: Does a request count only if its login fails?
     on_failure: bool = False
 
     def as_written(self) -> "Limit":
-        """Counted as it is written, where it is none of RustAuth's."""
+        """The same limit with the algorithms that its rules have outside of RustAuth's wire."""
         rules = tuple([rule.as_written() for rule in self.rules])
         return replace(self, rules=rules)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What rules look at.
+    """The properties of a request that rules are matched against.
 
-    ``path`` is concrete and normalised, without the base path and without a language;
-    ``spellings`` are that and the ways in which a site would write it. ``bucket`` is what
-    counts.
+    ``path`` is concrete and normalised, without the base path and without a language; ``spellings``
+    are all forms of it that a site's rule may be written in. ``bucket`` names the counter.
     """
 
     path: str
@@ -143,8 +144,8 @@ class Target:
 
 
 def _without_language(path: str, route: str) -> tuple[str, str]:
-    # Under i18n_patterns() the route says the language that is active: without this,
-    # each language would be a bucket of its own.
+    # Under i18n_patterns() the route contains the active language; it is removed, so that all
+    # languages share a bucket.
     language, slash, rest = path.removeprefix("/").partition("/")
     if (
         slash
@@ -158,14 +159,15 @@ def _without_language(path: str, route: str) -> tuple[str, str]:
 
 def has_languages() -> bool:
     """Does the URLconf in force have ``i18n_patterns()``?"""
-    # By its name: Django remembers the answer for None, whatever ROOT_URLCONF is by then.
+    # The URLconf is passed by name: for None, Django would cache the answer even if ROOT_URLCONF
+    # changes.
     urlconf: Any = get_resolver(get_urlconf()).urlconf_name
     return is_language_prefix_patterns_used(urlconf)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which requests an entry of ``RULES`` is about."""
+    """The requests that an entry of ``RULES`` applies to."""
 
     by: SelectorKind | None = None
     value: str = ""
@@ -188,14 +190,16 @@ class Selector:
         return True
 
     def owns(self, target: Target) -> bool:
-        """Is the path itself, with any method, this selector's? Then so is its bare bucket."""
+        """Does this selector match the path itself, with any method? Then its bucket has no name
+        but the path.
+        """
         is_plain = self.by == "path" and self.methods is None and target.is_literal
         return is_plain and matches(self.value, target.path)
 
 
 @dataclass(frozen=True, slots=True)
 class RuleEntry:
-    """An entry of ``RULES``: rules, a function that says which, or None for no limit."""
+    """An entry of ``RULES``: rules, a function that returns some, or None for no limit."""
 
     selector: Selector
     rule: tuple[RateLimitRule, ...] | RuleFunction | None
@@ -209,13 +213,13 @@ class RuleSet:
     default: RateLimitRule
     entries: tuple[RuleEntry, ...]
     base_path: str
-    #: What was found for a request, by all that rules look at.
+    #: Limits that were found before, by the properties that rules are matched against.
     _known: dict[tuple[str | None, ...], Limit | None] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
     def names(self, method: str) -> bool:
-        """Is an entry about this method by its name?"""
+        """Does an entry name this method?"""
         return any(method in (entry.selector.methods or ()) for entry in self.entries)
 
     def resolve(self, request: HttpRequest) -> Plan[Call, Limit | None]:
@@ -227,7 +231,7 @@ class RuleSet:
             return self._known[looked_at]
         target = Target.of(request, self.base_path)
         limit = yield from self._first(target, request, self.entries)
-        # Below the base path a rule without an algorithm is on RustAuth's wire, and nowhere else.
+        # A rule without an algorithm is on RustAuth's wire only below the base path.
         if limit and not target.is_auth_path:
             limit = limit.as_written()
         if self._may_keep(request):
@@ -237,7 +241,7 @@ class RuleSet:
         return limit
 
     def _may_keep(self, request: HttpRequest) -> bool:
-        """Is this the limit of all requests to this path, whatever else they say?"""
+        """Does every request to this path have this limit, whatever its other properties?"""
         return not (
             len(request.path_info) > MAX_KNOWN_PATH
             or hasattr(request, "urlconf")
@@ -270,7 +274,7 @@ class RuleSet:
         request: HttpRequest,
         rest: Limit | None,
     ) -> Plan[Call, Limit | None]:
-        """MW-09: the function sees the rule that would apply without it, and has the last word."""
+        """MW-09: the function gets the rule that would apply otherwise, and its answer is final."""
         current = rest or self.built_in(target)
         answer = yield Call(function, (request, current.rules[0]))
         name = " ".join([str(entry.selector), getattr(function, "__name__", "function")]).strip()
@@ -286,13 +290,13 @@ class RuleSet:
             raise InvalidConfig(f"the rule function {name} returned {answer}: {error}") from None
         if rest and rules == rest.rules[:1]:
             return rest
-        # What a function returns may differ from call to call, each a rule of its own.
+        # A function may return another rule at each call, so each rule has a name of its own.
         name = " ".join([name, *(f"{rule.max}/{rule.window_ms}ms" for rule in rules)])
         why = "a function among RULES"
         return Limit(name, rules, f"{target.bucket}|{name}", entry.on_error, why)
 
     def built_in(self, target: Target) -> Limit:
-        """The limit where the site has no rule of its own."""
+        """The limit for a request that no rule of the site's matches."""
         strict = strict_path_limit(target.path)
         if strict and target.is_auth_path:
             bucket = target.bucket if target.is_literal else f"{target.bucket}|{strict[0]}"
@@ -304,8 +308,8 @@ class RuleSet:
                 why = "a sign-in or password view, by its name"
                 is_login = target.match.url_name in LOGIN_VIEWS
                 return Limit(*view, bucket, why=why, on_failure=is_login)
-        # Outside of the base path, "/sign-in" must not count where the strict rule's
-        # "/sign-in" below it counts.
+        # Outside of the base path, "/sign-in" must not share the bucket of the strict rule's
+        # "/sign-in" below it.
         bucket = f"{target.bucket}|default" if strict else target.bucket
         return Limit("default", (self.default,), bucket, why="WINDOW and MAX")
 

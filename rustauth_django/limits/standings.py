@@ -1,4 +1,4 @@
-"""What is on the server: every bucket, and how each rule stands in it. Changes nothing."""
+"""Reading the buckets on the server, and how each rule stands in them. Nothing is changed."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .store import RateLimitStore
 
 
 class Fields(NamedTuple):
-    """What a bucket holds, as it is on the wire, and the milliseconds it has left."""
+    """The fields of a bucket, as stored, and its time to live in milliseconds."""
 
     fields: dict[str, str]
     ttl_ms: int | None
@@ -29,9 +29,8 @@ class Fields(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a rule stands in the bucket ``key``; None is what cannot be known.
-
-    ``seconds_left`` is until it permits again, if it refuses, else until it is whole.
+    """How a rule stands in the bucket ``key``; None is for an unknown number. ``seconds_left`` is
+    the time until the rule permits again, or, if it permits now, until the bucket is empty.
     """
 
     key: str
@@ -46,15 +45,16 @@ class Standing:
 
     @property
     def fullness(self) -> tuple[bool, float, int]:
-        """What to sort by: the share that is used where the limit is known, else how much."""
+        """The sort key: the share of the limit that is used, or the count where the limit is not
+        known.
+        """
         used = self.used or 0
         return bool(self.limit), used / self.limit if self.limit else 0, used
 
 
 def walk(backend: Backend, store: RateLimitStore) -> Iterator[tuple[Keyspace, str] | None]:
-    """Where each bucket is, and its logical key, as a scan finds them.
-
-    None stands for the end of a page: a long search through other keys shows signs of life.
+    """The physical and the logical key of each bucket, as a scan finds them. None stands for the
+    end of a page, so that a long search can show progress.
     """
     for keyspace in store.keyspaces:
         for page in pages(backend, [keyspace.first_page()]):
@@ -71,7 +71,7 @@ def standings(
 ) -> Iterator[list[Standing]]:
     """How all rules stand in each bucket whose key is ``wanted``; an empty list for others.
 
-    RustAuth's buckets do not say what their limit is: ``rule_of`` a key may.
+    RustAuth's buckets do not contain their limit; ``rule_of(key)`` may know it.
     """
     for found in walk(backend, store):
         yield _stand(backend, store, *found, rule_of) if found and wanted(found[1]) else []
@@ -86,7 +86,7 @@ def _stand(
 ) -> list[Standing]:
     found = read_bucket(backend, keyspace.physical(key))
     if found is None:
-        return []  # It has ended since it was found.
+        return []  # It has expired since it was found.
     if not found.fields:
         return [Standing(key)]
     is_rustauths = keyspace is store.keyspaces[0]
@@ -111,9 +111,9 @@ def _stand(
 
 
 def read_bucket(backend: Backend, physical: str) -> Fields | None:
-    """What a bucket holds; None if there is none, and no field if it is no bucket at all.
+    """The fields of a bucket; None if there is none, and empty for a key of another type.
 
-    To be asked before a peek, whose script removes what is no bucket.
+    To be read before a peek, whose script removes a key of another type.
     """
     try:
         fields = backend.run(ReadFields(physical))
@@ -125,7 +125,7 @@ def read_bucket(backend: Backend, physical: str) -> Fields | None:
 
 
 def rule_named(name: str) -> RateLimitRule | None:
-    """The rule of this name; None for a field that is none of ours."""
+    """The rule of this name; None for a field that this app did not write."""
     try:
         return RateLimitRule.named(name)
     except ValueError:
@@ -133,7 +133,9 @@ def rule_named(name: str) -> RateLimitRule | None:
 
 
 def rule_in_force(options: GuardOptions, key: str) -> RateLimitRule | None:
-    """The one rule of RustAuth's kind that settings have for a key; None if they do not tell."""
+    """The only rule with RustAuth's window that the settings have for a key; None if there is not
+    exactly one.
+    """
     subject, _, bucket = key.partition("|")
     rules: Iterable[RateLimitRule] = ()
     if bucket == LOGIN:
@@ -146,11 +148,11 @@ def rule_in_force(options: GuardOptions, key: str) -> RateLimitRule | None:
 
 
 def _rules_of(rules: RuleSet, bucket: str) -> tuple[RateLimitRule, ...]:
-    """Those of a bucket of the middleware's: the path's own, or those that it names."""
+    """The rules of one of the middleware's buckets: the path's own, or those it names."""
     path, _, name = bucket.partition("|")
     for entry in rules.entries:
         selector = entry.selector
-        # A function has buckets of its own, or leaves the counter to what comes after it.
+        # A function's rules have buckets of their own, or it returns the rule of a later entry.
         if not callable(entry.rule):
             owns = selector.by == "path" and not selector.methods and matches(selector.value, path)
             if name == str(selector) or (owns and not name):

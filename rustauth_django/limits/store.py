@@ -84,7 +84,7 @@ class RateLimitStore:
         return binding(await self.backend.arun(self.consumption(limits, now_ms, cost)))
 
     def peek(self, key: str, rule: RateLimitRule, now_ms: int | None = None) -> RateLimitDecision:
-        """How the bucket stands, and whether a request would be permitted; changes nothing."""
+        """How the bucket stands, and whether a request would be permitted; nothing changes."""
         return self.backend.run(self.inspection([(key, rule)], now_ms))[0]
 
     async def apeek(
@@ -95,7 +95,7 @@ class RateLimitStore:
     def refund(
         self, key: str, rule: RateLimitRule, amount: int = 1, now_ms: int | None = None
     ) -> RateLimitDecision:
-        """Give back what was spent in this window, never more; how the bucket then stands."""
+        """Give back ``cost``, at most what this window has spent; how the bucket then stands."""
         return self.backend.run(self._refund(key, rule, amount, now_ms))[0]
 
     async def arefund(
@@ -104,14 +104,16 @@ class RateLimitStore:
         return (await self.backend.arun(self._refund(key, rule, amount, now_ms)))[0]
 
     def reset(self, key: str) -> bool:
-        """Forget all that ``key`` has spent: whoever it blocked may go on. Was there any?"""
+        """Forget everything that ``key`` has spent, so that a blocked client may go on. Was there
+        any?
+        """
         return self.backend.run(self.forgetting([key])) > 0
 
     async def areset(self, key: str) -> bool:
         return await self.backend.arun(self.forgetting([key])) > 0
 
     def clear(self) -> int:
-        """Forget every bucket of this prefix, and no stored value; how many there were."""
+        """Forget every bucket of this prefix, but no stored value; how many there were."""
         return sum(clear_pages(self.backend, self.first_pages()))
 
     async def aclear(self) -> int:
@@ -128,7 +130,7 @@ class RateLimitStore:
         now_ms: int | None = None,
         cost: int = 1,
     ) -> Consume:
-        """What ``consume_all`` asks of the backend, for whoever drives it themselves."""
+        """The operation of ``consume_all``, for callers that run it themselves."""
         return _spend(self._buckets(limits), now_ms, cost)
 
     def attempt(
@@ -137,7 +139,9 @@ class RateLimitStore:
         noted: Collection[str] = (),
         now_ms: int | None = None,
     ) -> Consume:
-        """The same for a request that is to be settled; keys in ``noted`` know it is under way."""
+        """The same for a request that will be settled; the buckets of the keys in ``noted`` list it
+        as under way.
+        """
         buckets = [
             bucket._replace(notes_attempts=bucket.key in noted) for bucket in self._buckets(limits)
         ]
@@ -146,13 +150,13 @@ class RateLimitStore:
     def inspection(
         self, limits: Iterable[tuple[str, RateLimitRule]], now_ms: int | None = None
     ) -> Consume:
-        """What ``peek`` asks of the backend, for several limits at once."""
+        """The operation of ``peek``, for several limits at once."""
         if now_ms is not None:
             _require_time(now_ms)
         return Consume(self._buckets(limits), now_ms, 0)
 
     def forgetting(self, keys: Iterable[str]) -> Forget:
-        """What ``reset`` asks of the backend, for several keys at once."""
+        """The operation of ``reset``, for several keys at once."""
         return Forget(tuple(space.physical(key) for key in keys for space in self.keyspaces))
 
     def _refund(self, key: str, rule: RateLimitRule, amount: int, now_ms: int | None) -> Consume:

@@ -1,4 +1,4 @@
-"""What the commands share: one clear line for every failure, and good manners on a terminal."""
+"""The base of the commands: one clear line for every failure, and progress on a terminal."""
 
 import json
 import os
@@ -28,11 +28,11 @@ INTERRUPTED = 130  # what shells make of Ctrl-C
 class StoresCommand(BaseCommand):
     """A command on the stores of ``settings.RUSTAUTH``.
 
-    Wrong settings and a server that fails end it with exit code 1 and one line, never
-    with a traceback. So does a reader that has seen enough, as ``| head`` has.
+    Wrong settings and a server that fails end it with exit code 1 and one line, never with a
+    traceback. So does a reader that stops reading, such as ``| head``.
     """
 
-    requires_system_checks = ()  # wrong settings are told in one line, below
+    requires_system_checks = ()  # wrong settings are reported in one line, below
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -47,8 +47,8 @@ class StoresCommand(BaseCommand):
             raise CommandError(f"An argument has {wrong} in it, which UTF-8 cannot hold.") from None
         except OSError as error:
             if getattr(self.stdout, "_out", None) is not sys.stdout:
-                raise  # a stream of the caller's, who knows what to do
-            # What is still buffered has nowhere to go: spare it Python's last flush.
+                raise  # a stream of the caller's, who has to handle it
+            # Python's flush at exit would fail, since nobody reads any more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             if isinstance(error, BrokenPipeError):
                 sys.exit(0)
@@ -62,13 +62,13 @@ class StoresCommand(BaseCommand):
         return get_stores()
 
     def show(self, *cells: object) -> None:
-        """A line of cells with tabs between them; - is what is not known."""
+        """Write a line of cells with tabs between them; None becomes "-"."""
         encoding = getattr(self.stdout, "encoding", None)
         shown = ("-" if cell is None else printable(str(cell), encoding) for cell in cells)
         self.stdout.write("\t".join(shown))
 
     def show_lines(self, lines: Sequence[str]) -> None:
-        """The same for many lines of one cell, written at once."""
+        """Write many lines of one cell each, in one call."""
         text = "\n".join(lines)
         is_plain = text.isascii() and text.replace("\n", "").isprintable()
         if not is_plain or text.count("\n") != len(lines) - 1:
@@ -77,7 +77,7 @@ class StoresCommand(BaseCommand):
         self.stdout.write(text)
 
     def write_json(self, items: Iterable[dict[str, Any]]) -> None:
-        """One array, written as it is found: however many items there are."""
+        """Write one JSON array, item by item, in constant memory."""
         separator = "["
         for item in items:
             self.stdout.write(f"{separator}\n  {json.dumps(item)}", ending="")
@@ -85,14 +85,14 @@ class StoresCommand(BaseCommand):
         self.stdout.write("[]" if separator == "[" else "\n]")
 
     def total(self, verb: str, counts: Iterable[int]) -> int:
-        """The sum of ``counts``, shown on a terminal as it grows.
+        """The sum of ``counts``, which a terminal shows as it grows.
 
         Ctrl-C ends the command with the sum so far, which is true.
         """
         total, shown_at, is_shown = 0, time.monotonic(), False
 
         def added() -> Iterator[None]:
-            """Add as part of the step, so that Ctrl-C cannot come between."""
+            """Adding is part of the step, so Ctrl-C cannot come between the two."""
             nonlocal total
             for count in counts:
                 total += count
@@ -125,7 +125,7 @@ def count(text: str) -> int:
 
 
 def whole_steps(items: Iterable[T]) -> Iterator[T]:
-    """The items of an iterator, where Ctrl-C takes effect between two of them.
+    """The items of an iterator; Ctrl-C takes effect only between two of them.
 
     In the middle of a step its result would be lost, and hiredis 3.5 crashes if an
     exception finds it packing a command.
@@ -150,7 +150,7 @@ def whole_steps(items: Iterable[T]) -> Iterator[T]:
 
 
 def printable(text: str, encoding: str | None) -> str:
-    """Text for a terminal: what could move a cursor or cannot be encoded is escaped."""
+    """Text for a terminal: characters that move the cursor or cannot be encoded are escaped."""
     if text.isascii() and text.isprintable():
         return text
     shown = "".join(
@@ -160,7 +160,7 @@ def printable(text: str, encoding: str | None) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, without its line breaks."""
+    """The message of an error, without line breaks."""
     return " ".join(str(error).split())
 
 
@@ -177,6 +177,6 @@ def find_user(pk: str) -> Any:
     try:
         return get_user_model()._default_manager.filter(pk=pk).first()
     except (ValueError, ValidationError):
-        return None  # No primary key looks like this.
+        return None  # This cannot be a primary key.
     except (Error, ImproperlyConfigured) as error:
         raise CommandError(f"Users cannot be read: {one_line(error)}") from None

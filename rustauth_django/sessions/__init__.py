@@ -1,7 +1,7 @@
 """Sessions that can be seen and revoked: ``SESSION_ENGINE = "rustauth_django.sessions"``.
 
-Each session is a record that RustAuth's services can read (SESS-01), with Django's own
-dictionary in it, and in the index of its user's. One GET loads it, one step saves it.
+Each session is a record that RustAuth's services can read (SESS-01) and that contains Django's own
+dictionary. Each user has an index of their sessions. One GET loads it, one step saves it.
 """
 
 import logging
@@ -38,7 +38,7 @@ SessionPlan = Plan[Operation[Any], T]
 
 logger = logging.getLogger("rustauth_django")
 
-# The session of the request that is being answered, which a change of password leaves alone.
+# The session of the current request, which a change of password does not end.
 current: ContextVar["SessionStore | None"] = ContextVar("current", default=None)
 
 
@@ -72,8 +72,8 @@ class SessionStore(SessionBase):
     def __init__(self, session_key: str | None = None) -> None:
         self._record: SessionRecord | None = None
         self._client: tuple[str | None, str | None] | None = None
-        # Was a user of Django's in what was read or saved last? And all of it, if it is only
-        # to be prolonged.
+        # Was a Django user signed in when the session was last read or saved? And its whole
+        # content, if it only has to be prolonged.
         self._had_user = False
         self._unchanged: dict[str, Any] | None = None
         super().__init__(session_key)
@@ -84,7 +84,7 @@ class SessionStore(SessionBase):
         return is_token(key)
 
     def _get_new_session_key(self) -> str:
-        # Whether it is new is for ``create`` to find out, in the same step.
+        # ``create`` finds out in the same step whether the key is new.
         return new_id()
 
     def seen_from(self, address: str | None, agent: str | None) -> None:
@@ -111,7 +111,7 @@ class SessionStore(SessionBase):
         data = record.data or {}
         self._had_user = SESSION_KEY in data
         if self._is_due(record, data):
-            # Whoever comes back stays signed in (SESS-20).
+            # A visit prolongs the session (SESS-20).
             self.modified, self._unchanged = True, deepcopy(data)
         return data
 
@@ -158,14 +158,14 @@ class SessionStore(SessionBase):
 
     def _saving(self, data: dict[str, Any], *, must_create: bool) -> "SessionPlan[None]":
         if self.session_key is None:
-            raise UpdateError  # it was gone when it was read
+            raise UpdateError  # it did not exist when it was read
         before, record = self._record, self._make_record(data)
         only_if: Literal["absent", "present"] = "absent" if must_create else "present"
         if not (yield from user_sessions().put(record, only_if)):
             if must_create:
                 raise CreateError
             if self._unchanged is not None and self._unchanged == data:
-                return  # ended by the view, which changed nothing: no harm is done
+                return  # the view ended the session and changed nothing in it
             raise UpdateError
         self._record, self._client, self._unchanged = record, None, None
         self._had_user = SESSION_KEY in data
@@ -177,7 +177,7 @@ class SessionStore(SessionBase):
         assert self.session_key is not None
         before = self._record or SessionRecord(new_id(), "", now, "", None, None, now, now)
         address, agent = self._client or (before.ip_address, before.user_agent)
-        # What a RustAuth service signed in stays its user's.
+        # A session that a RustAuth service began stays with its user.
         user_id = data.get(SESSION_KEY, "" if self._had_user else before.user_id)
         expires_at = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         return replace(
@@ -221,9 +221,8 @@ class SessionStore(SessionBase):
             await self.acreate()
 
     def _was_revoked(self, before: SessionRecord) -> "SessionPlan[bool]":
-        """Take the old key away. Was it ended since it was read? Then what it held ends (QUIRK-03).
-
-        It was not, if another request was first and gave the session a key of its own.
+        """Remove the old key. True if the session was revoked since it was read, so that it must
+        end (QUIRK-03). False if another request has moved the session to a new key first.
         """
         if (yield from user_sessions().remove(before.token)) or not before.user_id:
             return False
@@ -232,7 +231,7 @@ class SessionStore(SessionBase):
 
     @classmethod
     def clear_expired(cls) -> None:
-        """Nothing to do; says so, for ``manage.py clearsessions``."""
+        """Nothing to do: the server drops expired sessions. For ``manage.py clearsessions``."""
         sys.stdout.write("Nothing to clear: the server removes sessions as they expire.\n")
 
     @classmethod
@@ -242,9 +241,10 @@ class SessionStore(SessionBase):
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session as its user may see it. Times are aware; ``device`` is the agent in words.
+    """A session, for its user to see. Times are aware; ``device`` describes the user agent in
+    words.
 
-    ``id`` names it on pages and in APIs: the token never leaves the server.
+    ``id`` names it on pages and in APIs, so that the token is not shown.
     """
 
     id: str
@@ -261,7 +261,7 @@ class SessionInfo:
 
 
 def list_sessions(user: Any, request: HttpRequest | None = None) -> list[SessionInfo]:
-    """The live sessions of a user, oldest first; that of ``request`` is the current one."""
+    """The live sessions of a user, oldest first; that of ``request`` is marked as current."""
     return _infos(run(user_sessions().of_user(str(user.pk))), request)
 
 
@@ -334,7 +334,7 @@ async def _atold(user: Any, count: int) -> int:
 
 
 def note_client(*, request: Any, **kwargs: Any) -> None:
-    """A receiver of ``user_logged_in``: from where it was."""
+    """A receiver of ``user_logged_in``: notes the client's address and user agent."""
     request = django_request(request)
     session = getattr(request, "session", None)
     if request is not None and isinstance(session, SessionStore):
@@ -344,7 +344,7 @@ def note_client(*, request: Any, **kwargs: Any) -> None:
 
 
 def forget_current(**kwargs: Any) -> None:
-    """A receiver of ``request_started``: threads serve one request after the other."""
+    """A receiver of ``request_started``: forgets the session of the thread's previous request."""
     current.set(None)
 
 
@@ -358,7 +358,7 @@ def revoke_on_change(*, instance: Any, created: bool, using: str, **kwargs: Any)
         return
     if not getattr(instance, "is_active", True):
         _revoke_later(instance, using, None)
-    # What Django itself goes by: it is None again for a hash that was only brought up to date.
+    # Django uses this attribute too: it is None if only the hash was upgraded.
     elif getattr(instance, "_password", None) is not None:
         _revoke_later(instance, using, current.get())
 
@@ -370,7 +370,7 @@ def revoke_on_delete(*, instance: Any, using: str, **kwargs: Any) -> None:
 
 
 def is_user(instance: Any) -> bool:
-    """Is this a user, of whatever proxy, on a site whose sessions are kept here?"""
+    """Is this a user (or of a proxy model) on a site that uses this session engine?"""
     try:
         if not isinstance(instance, get_user_model()):
             return False
@@ -383,11 +383,13 @@ def is_user(instance: Any) -> bool:
 
 
 def _revoke_later(user: Any, using: str, but: SessionStore | None) -> None:
-    """Once the change is certain. An outage ends no request: Django refuses these sessions."""
+    """Revoke on commit. An outage does not fail the request, since Django refuses these sessions
+    anyway.
+    """
     user_id = str(user.pk)
 
     def revoke() -> None:
-        # Its id stays when it gets a new key.
+        # The id stays the same when the session gets a new key.
         spared = but and but._record
         revoking = user_sessions().revoke(user_id, lambda one: bool(spared and one.id == spared.id))
         try:

@@ -1,4 +1,4 @@
-"""What a browser calls itself, in words."""
+"""Describing a user agent in words."""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ PARSE: Any = import_string("ua_parser.parse") if find_spec("ua_parser") else Non
 
 @lru_cache(maxsize=256)
 def describe_agent(agent: str | None) -> str:
-    """Like "Firefox on Windows"; or the agent's own first words, where nothing is known of it."""
+    """For example "Firefox on Windows"; the first words of an unknown agent."""
     found = PARSE(agent) if PARSE and agent else None
     browser = found.user_agent.family if found and found.user_agent else ""
     system = found.os.family if found and found.os else ""

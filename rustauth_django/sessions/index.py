@@ -1,8 +1,8 @@
-"""Login sessions and the index of each user's: contract SESS, as plans of operations.
+"""Login sessions, and an index of them for each user (contract SESS), as plans of operations.
 
-Every change of a session is one step on its key, every change of an index one step on
-the index; nothing is read, changed and written back. The record goes before the index
-(QUIRK-30): what is in no index is no session that anybody holds.
+Every change of a session is one step on its key, every change of an index one step on the index;
+nothing is read, changed and written back. The record is written before the index (QUIRK-30): a
+session that no index has was never handed out.
 """
 
 import secrets
@@ -20,9 +20,9 @@ from .records import SessionRecord, read_index
 Indexed: TypeAlias = tuple[str, SessionRecord | None]
 
 MAX_TOKEN = 256
-# The oldest sessions of a user end when there are more: an index is read and written as a whole.
+# The most sessions of a user; the oldest end. An index is read and written as a whole.
 MAX_SESSIONS = 1_000
-# An index of as many tokens is looked through for those that are gone; then of twice as many.
+# An index with this many tokens is searched for ended sessions, and again at twice as many.
 LOOK_THROUGH = 32
 
 
@@ -55,7 +55,7 @@ class UserSessions:
         """The live session of a token (SESS-08); a corrupt one is none (QUIRK-04)."""
         if not is_token(token):
             return None
-        # As one of many: what is no text, or no string at all, is no session.
+        # GetMany, not Get: it answers None where a value is no text, or no string at all.
         (text,) = yield GetMany((self._key(token),))
         return self._live(token, parse(text))
 
@@ -64,7 +64,7 @@ class UserSessions:
     ) -> Plan[Operation[Any], bool]:
         """Store a session if there is none yet, or if it is still there (QUIRK-03)."""
         left = (record.expires_at - self.clock()) // timedelta(milliseconds=1)
-        # What has expired is kept for a moment, and is no session even then.
+        # An expired record is stored for a moment, and is no session even then.
         ttl_ms, key, value = max(1, left), self._key(record.token), record.to_json()
         if not record.user_id:
             stored: bool = yield Set(key, value, ttl_ms, only_if)
@@ -95,7 +95,7 @@ class UserSessions:
     def of_user(self, user_id: str) -> Plan[Operation[Any], list[SessionRecord]]:
         """A user's live sessions, in the order in which they began (SESS-14, SESS-26).
 
-        Tokens whose session is gone or corrupt fall out of the index.
+        Tokens without a session, or with a corrupt one, are removed from the index.
         """
         indexed = yield from self._indexed(user_id)
         gone = [token for token, record in indexed if record is None and is_token(token)]
@@ -108,8 +108,8 @@ class UserSessions:
     ) -> Plan[Operation[Any], int]:
         """End a user's sessions, but for those that are spared. How many there were.
 
-        Those that begin while this runs are not among them, and stay in the index; one that
-        began before it and is getting a new key meanwhile is.
+        Sessions that begin while this runs are spared and stay in the index. A session that began
+        before and gets a new key meanwhile ends.
         """
         began, ended, is_again = self.clock(), 0, False
         while True:
@@ -140,16 +140,16 @@ class UserSessions:
         return replace(self._keyspace.first_page(), prefix=self._key(""))
 
     def user_of(self, physical: str) -> str | None:
-        """Whose index a key of such a walk is; None if it is a session."""
+        """The user whose index this key is; None if it is a session's key."""
         root = self._index("")
         return physical.removeprefix(root) if physical.startswith(root) else None
 
     def leave_index(self, user_id: str, token: str) -> Plan[Operation[Any], None]:
-        """A session that goes on, but no longer as this user's."""
+        """Remove a session from this user's index; the session itself goes on."""
         yield DropTokens(self._index(user_id), (token,))
 
     def _indexed(self, user_id: str) -> "Plan[Operation[Any], list[Indexed]]":
-        """The tokens of a user's index, each with its record if there is a sound one."""
+        """The tokens of a user's index, each with its record, or None."""
         tokens = read_index(*(yield GetMany((self._index(user_id),))))
         texts = (yield GetMany(tuple(map(self._key, tokens)))) if tokens else []
         return [(token, parse(text)) for token, text in zip(tokens, texts, strict=True)]
@@ -174,5 +174,5 @@ def parse(text: str | None) -> SessionRecord | None:
 
 
 def new_id() -> str:
-    """Thirty-two characters that nobody guesses."""
+    """An id of 32 random letters and digits."""
     return secrets.token_hex(16)

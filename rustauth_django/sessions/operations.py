@@ -1,4 +1,4 @@
-"""What happens to a session and to its user's index in one step."""
+"""The operations on a session and its user's index, each one atomic step."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +15,12 @@ DROP_TOKENS = Script.load(__package__, "lua/sessions.lua", "lua/drop_tokens.lua"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PutSession(Operation[int | None]):
-    """Store a session ``only_if`` its key is so, and see to it that its user's index has it.
+    """Store a session if its key is "absent" or "present", as ``only_if`` says, and add it to its
+    user's index.
 
-    The index lives at least as long as the longest of its sessions. How many tokens it then
-    has, or 0 if it had this one; None if the session was not stored. Without a ``key`` the
-    index alone is seen to.
+    The index lives at least as long as the longest of its sessions. The answer is the number of
+    tokens in the index, 0 if the token was there already, None if the session was not stored.
+    Without a ``key`` only the index is written.
     """
 
     label = "session put"

@@ -12,7 +12,7 @@ from ..engine.records import dump, load, read_text, read_time, write_time
 class SessionRecord:
     """A login session (SESS-01), and Django's own dictionary in ``data``.
 
-    RustAuth neither writes nor reads ``data``; None says that there was none. A visitor who
+    RustAuth neither writes nor reads ``data``; None means that the field was missing. A visitor who
     is not signed in has an empty ``user_id``. Times are aware.
     """
 
@@ -65,9 +65,8 @@ def _optional(text: Any) -> str | None:
 
 
 def read_index(text: str | None) -> list[str]:
-    """The tokens of an index (SESS-02), each once; none of one that is corrupt (QUIRK-04).
-
-    Half a pair is no token: no key and no script could be told of it.
+    """The tokens of an index (SESS-02), each once; a corrupt index has none (QUIRK-04). Text with
+    half a surrogate pair is no token, since UTF-8 cannot encode it.
     """
     try:
         found = json.loads(text or "[]")
@@ -79,5 +78,5 @@ def read_index(text: str | None) -> list[str]:
 
 
 def write_index(tokens: list[str]) -> str:
-    """Tokens as an index has them."""
+    """An index of these tokens, as it is stored."""
     return json.dumps(tokens, separators=(",", ":"), ensure_ascii=False)

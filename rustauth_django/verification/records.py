@@ -10,8 +10,8 @@ from ..engine.records import dump, load, read_text, read_time, write_time
 class Verification:
     """A one-time token, as it is stored (VER-01).
 
-    ``value`` is what it was made with, ``identifier`` the name under which it is stored, as
-    a rule a hash (VER-02); points in time are in UTC.
+    ``value`` is the caller's value, ``identifier`` the name under which it is stored, usually a
+    hash (VER-02); times are in UTC.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Verification:
 
     @classmethod
     def from_json(cls, text: str | None) -> "Verification | None":
-        """A stored record; None if there is none, or none that can be read."""
+        """The stored record; None if there is none, or if it cannot be read."""
         if text is None:
             return None
         try:

@@ -1,7 +1,8 @@
 """Tokens that work once, and short codes that can be guessed at a few times.
 
-A token stands for a value, for one purpose and for a time. Only its hash is stored, except
-for purposes that a RustAuth service reads; whoever takes it away is alone in having it.
+A token stands for a value, for one purpose and for a time. Only its hash is stored, except for
+purposes that a RustAuth service reads. Of many callers that use a token at once, one gets its
+value.
 """
 
 import re
@@ -36,12 +37,12 @@ from ..exceptions import InvalidConfig
 from .records import Verification
 
 T = TypeVar("T")
-# How many characters each may have.
+# The maximum lengths, in characters.
 IDENTIFIER = range(1, 513)
 VALUE = range(65_537)
 DIGITS = range(4, 13)
 ATTEMPTS = range(1, 101)
-# A code's record has as its value the attempts left, the code's hash, and the caller's value.
+# The value in a code's record is the attempts left, the code's hash, and the caller's value.
 CODE = re.compile(r"([1-9][0-9]{0,2}):([0-9a-f]{64}):(.*)", re.DOTALL)
 # Letters and digits alone: mail programs cut other characters off the ends of links.
 ALPHABET = string.ascii_letters + string.digits
@@ -50,11 +51,11 @@ ALPHABET = string.ascii_letters + string.digits
 class VerificationStore:
     """One-time tokens at ``{key_prefix}secondary:verification:{identifier}`` (VER-01).
 
-    The identifier is ``{purpose}:{token}``; its SHA-256 is stored (VER-02), or it is as it
-    is if the purpose is one of ``plain``. ``secret`` keys the hashes of codes, ``clock``
-    returns epoch milliseconds. Purposes, and whatever else is the caller's own, raise
-    ``TypeError`` or ``InvalidConfig`` before any I/O; a token or a code that cannot be one
-    is nothing. A server that fails is a ``BackendError``.
+    The identifier is ``{purpose}:{token}``. Its SHA-256 is stored (VER-02), or the identifier
+    itself if the purpose is in ``plain``. ``secret`` keys the hashes of codes, ``clock`` returns
+    epoch milliseconds. Wrong arguments of the caller's raise ``TypeError`` or ``InvalidConfig``
+    before any I/O. A token or a code that cannot exist is answered like a wrong one. A server that
+    fails is a ``BackendError``.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class VerificationStore:
     ) -> str:
         """A new token for ``value``, which works once within ``ttl`` seconds.
 
-        ``identifier`` takes the place of the random token, and of an earlier one of that
+        ``identifier`` is used in place of a random token, and replaces an earlier token of that
         name. With ttl 0 it has expired already (VER-11).
         """
         token, writing = self._create(purpose, value, ttl, identifier)
@@ -95,21 +96,21 @@ class VerificationStore:
         return token
 
     def consume(self, purpose: str, token: str) -> Verification | None:
-        """What the token stands for, once: of many callers one gets it (VER-06)."""
+        """The token's value, once: of many callers one gets it (VER-06)."""
         return self._live(self.backend.run(self._on(Take, purpose, token)))
 
     async def aconsume(self, purpose: str, token: str) -> Verification | None:
         return self._live(await self.backend.arun(self._on(Take, purpose, token)))
 
     def peek(self, purpose: str, token: str) -> Verification | None:
-        """What the token stands for, which it goes on doing (VER-05)."""
+        """The token's value; the token stays valid (VER-05)."""
         return drive(self._peek(purpose, token), self.backend.run)
 
     async def apeek(self, purpose: str, token: str) -> Verification | None:
         return await adrive(self._peek(purpose, token), self.backend.arun)
 
     def revoke(self, purpose: str, token: str) -> bool:
-        """The token works no more. Was there one (VER-07)?"""
+        """Remove the token. Was there one (VER-07)?"""
         return bool(self.backend.run(self._on(Delete, purpose, token)))
 
     async def arevoke(self, purpose: str, token: str) -> bool:
@@ -125,10 +126,10 @@ class VerificationStore:
         digits: int = 6,
         attempts: int = 5,
     ) -> str:
-        """A new code for whom ``identifier`` names; an earlier one is forgotten.
+        """A new code for ``identifier``, such as a user; an earlier code is forgotten.
 
-        So many wrong ``attempts``, from wherever, and it is gone. Codes are apart from
-        tokens: neither is ever taken for the other.
+        After so many wrong ``attempts``, from any client, the code is removed. Codes and tokens are
+        separate: neither is ever taken for the other.
         """
         code, writing = self._create_code(purpose, identifier, value, ttl, digits, attempts)
         self.backend.run(writing)
@@ -149,9 +150,9 @@ class VerificationStore:
         return code
 
     def consume_code(self, purpose: str, identifier: str, code: str) -> Verification | None:
-        """What the code stands for, once; None for a wrong one, which counts as an attempt.
+        """The code's value, once; None for a wrong code, which counts as an attempt.
 
-        Blanks in it are passed over. What is no number at all is no attempt either.
+        Blanks in it are ignored. Text that is not a number is not an attempt.
         """
         return drive(self._consume_code(purpose, identifier, code), self.backend.run)
 
@@ -221,7 +222,7 @@ class VerificationStore:
                 return replace(record, value=value) if is_right else None
 
     def _stored(self, purpose: str, identifier: str, kind: str = "") -> str:
-        """The name under which a token is stored; a purpose has no ":" and no "/"."""
+        """The name under which a token is stored. A purpose contains no ":" and no "/"."""
         purpose = plain_text(purpose, "purpose", "replace")
         if not PURPOSE.fullmatch(purpose):
             raise InvalidConfig('purpose must be 1 to 64 letters, digits, "-", "_" or "."')
@@ -231,7 +232,9 @@ class VerificationStore:
         return sha256(name.encode()).hexdigest()
 
     def _find(self, purpose: str, identifier: str, kind: str = "") -> str | None:
-        """The key of what a client names; None, and no server is asked, if nothing can be."""
+        """The key of a token that a client sent; None, without asking the server, if it cannot
+        exist.
+        """
         is_there = is_possible(identifier, "identifier", IDENTIFIER)
         stored = self._stored(purpose, identifier if is_there else "", kind)
         return self._key(stored) if is_there else None
@@ -263,7 +266,7 @@ class VerificationStore:
         return Set(key, record.to_json(), ttl_ms) if ttl_ms > 0 else Delete(key)
 
     def _live(self, text: str | None) -> Verification | None:
-        """A stored record that has not expired, whatever the server thinks."""
+        """A stored record, unless its own ``expiresAt`` has passed."""
         record = Verification.from_json(text)
         return record if record and self._left_ms(record) > 0 else None
 
@@ -271,7 +274,7 @@ class VerificationStore:
         return (record.expires_at - moment(self._clock())) // timedelta(milliseconds=1)
 
     def _digest(self, record: Verification, code: str) -> str:
-        """The hash of a code, which a plain one would not hide: there are too few of them."""
+        """The keyed hash of a code. A plain hash would not hide it, since there are few codes."""
         text = f"{record.id}:{record.identifier}:{code}"
         salt = "rustauth_django.verification"
         return salted_hmac(salt, text, secret=self._secret, algorithm="sha256").hexdigest()
@@ -283,13 +286,13 @@ def random_text(length: int) -> str:
 
 
 def is_possible(text: str, name: str, sizes: range) -> bool:
-    """Can this be stored? Raises ``TypeError`` for what is no text."""
+    """Can this text be stored? Raises ``TypeError`` for other types."""
     plain = plain_text(text, name, "replace")
     return len(plain) in sizes and plain.encode(errors="replace").decode() == plain
 
 
 def checked(text: str, name: str, sizes: range) -> str:
-    """Text that the caller gives. Raises ``InvalidConfig``, which does not quote it."""
+    """A text of the caller's, checked. Raises ``InvalidConfig``, which does not quote it."""
     if not is_possible(text, name, sizes):
         told = f"{name} must be {sizes[0]} to {sizes[-1]} characters that UTF-8 can hold"
         raise InvalidConfig(told)

@@ -4,7 +4,7 @@ For pytest, in the ``conftest.py`` at the root: ``pytest_plugins =
 ["rustauth_django.contrib.testing"]`` brings the fixture ``rate_limits``. For Django's test
 cases and unittest's: ``RateLimitTestMixin``.
 
-PYTEST_DONT_REWRITE: the mixin may have been imported before pytest is told of the plugin.
+PYTEST_DONT_REWRITE: the mixin may have been imported before pytest loads the plugin.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,15 @@ from ...engine.backends import MemoryBackend
 from ...engine.durations import Seconds, to_milliseconds
 from ...stores import RustAuthStores
 
-# pytest loads what a plugin names here; the mixin works without it.
+# pytest loads the plugins that are named here; the mixin works without them.
 pytest_plugins = ["rustauth_django.contrib.testing.fixtures"]
 
 
 @dataclass
 class Clock:
-    """Stands still until it is moved. ``now_ms`` is epoch milliseconds; set it as you like."""
+    """A clock that stands still until the test moves it. ``now_ms`` is epoch milliseconds and may
+    be set.
+    """
 
     # Always the same, so that no test depends on the moment at which it is run.
     now_ms: int = 1_767_225_600_000  # 2026-01-01
@@ -38,21 +40,21 @@ class Clock:
 
 @dataclass(frozen=True)
 class RateLimits:
-    """What a test has in hand: the ``clock``, and the ``stores`` that go by it."""
+    """The ``clock`` of a test, and the ``stores`` that use it."""
 
     clock: Clock = field(default_factory=Clock)
 
     @property
     def stores(self) -> RustAuthStores:
-        """The stores that the app uses for now: empty at first, in memory, the test's own."""
+        """The stores that the app uses during the test: in memory, and empty at first."""
         return connections.get_stores()
 
 
 @contextmanager
 def fresh_rate_limits() -> Iterator[RateLimits]:
-    """For the block, the site's limits on an empty memory of its own; they are switched on.
+    """Within the block the site's limits are on, and count in an empty memory of their own.
 
-    Whatever ``override_settings`` says of them in the block holds, there too.
+    ``override_settings`` works within the block as well.
     """
     rate_limits = RateLimits()
     with connections.use(MemoryBackend(clock=rate_limits.clock)):
@@ -62,7 +64,7 @@ def fresh_rate_limits() -> Iterator[RateLimits]:
 
 
 class RateLimitTestMixin(TestCase):
-    """Gives each test ``self.rate_limits``, in ``setUp`` already."""
+    """Gives each test ``self.rate_limits``, which ``setUp`` can use already."""
 
     rate_limits: RateLimits
 

@@ -1,1 +1,1 @@
-"""Rate limit algorithms: one idea is one ``.py`` and one ``.lua`` of the same name."""
+"""Rate limit algorithms: each is one ``.py`` and one ``.lua`` of the same name."""

@@ -1,12 +1,12 @@
-"""What an algorithm is: one pure step, in Python here and in Lua on the server.
+"""The interface of an algorithm: one pure step, in Python here and in Lua on the server.
 
 All arithmetic is in integers, all times are milliseconds. A step gets
 
-- ``state``, the integers or the bytes that were kept, or ``()`` for a bucket that is new,
+- ``state``, the integers or the bytes that were stored, or ``()`` for a new bucket,
 - ``now``, the time in epoch milliseconds,
-- ``cost``: above zero is spent, all or nothing; zero only looks, as a request of cost one
-  would find it; what is below zero is given back,
-- the numbers of the rule: window, capacity, and what else the algorithm needs,
+- ``cost``: above zero it is spent, all or nothing; zero only looks, and answers as for a request of
+  cost one; below zero it is given back,
+- the numbers of the rule: window, capacity, and whatever else the algorithm needs,
 
 and returns a ``Step``. A refusal keeps nothing: it can't extend itself, and memory does
 not grow with it. Time never moves backwards in a bucket (QUIRK-10).
@@ -23,7 +23,9 @@ State: TypeAlias = tuple[int, ...] | bytes
 
 
 class Outcome(NamedTuple):
-    """What is used of the capacity after this step, and how long until it permits, is whole."""
+    """How much of the capacity is used after this step, and the milliseconds until it permits, and
+    until all of it is free.
+    """
 
     permitted: bool
     used: int
@@ -32,7 +34,9 @@ class Outcome(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An outcome, the state to keep if it is a new one, for how long, and the time that counts."""
+    """An outcome, the state to store (None if it did not change), for how long, and the time of the
+    count.
+    """
 
     outcome: Outcome
     state: State | None = None

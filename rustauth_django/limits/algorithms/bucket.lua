@@ -1,9 +1,9 @@
--- What every script does with a bucket: a hash that has a field of packed bytes for each rule,
--- or RustAuth's own `count` and `last_request`, which are text.
+-- What the scripts share: reading and writing a bucket. It is a hash that has a field of packed
+-- bytes for each rule, or RustAuth's own `count` and `last_request`, which are text.
 
--- What a field or RustAuth's two hold; nothing is false. If it cannot be read, nil and the
--- script's reply. Nothing but these hashes belongs in this namespace: what else is at the key of
--- this number is dropped, so that the next request starts a bucket, and this one fails.
+-- The state in a field or in RustAuth's two; false if there is none. On an error: nil, and the
+-- script's reply. Only buckets belong in this namespace, so a key of another type is removed: this
+-- request fails, and the next one starts a bucket. `number` says which of KEYS it was.
 local function read(key, field, number)
   local state = field == '' and redis.pcall('HMGET', key, 'count', 'last_request')
     or redis.pcall('HGET', key, field)
@@ -20,7 +20,7 @@ end
 -- A decision as it goes into the reply: one text costs the server less than four numbers do.
 local REPLY = '>BI8I8I8I8'
 
--- Numbers are passed on as numbers, which servers write without loss where Lua would round.
+-- Numbers stay numbers here: the server writes them exactly, where Lua's own text would be rounded.
 local function write(key, field, state)
   if field == '' then
     redis.call('HSET', key, 'count', state[1], 'last_request', state[2])
@@ -29,8 +29,8 @@ local function write(key, field, state)
   end
 end
 
--- A bucket without a TTL gets one, and none gets a shorter one: rules of different windows meet
--- in it.
+-- A bucket without a TTL gets one. A longer TTL stays, since rules with other windows may share the
+-- bucket.
 local function prolong(key, ttl, is_spent)
   if redis.call('PTTL', key) < (is_spent and ttl or 0) then
     redis.call('PEXPIRE', key, ttl)

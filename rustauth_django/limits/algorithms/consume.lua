@@ -4,16 +4,16 @@
 -- KEYS     the bucket of each limit
 -- ARGV[1]  now in epoch ms, or "" for this server's own clock
 -- ARGV[2]  cost: above zero spends, zero only looks, below zero gives back
--- ARGV[3]  how much longer than it has to a bucket is kept, in ms
+-- ARGV[3]  how much longer than needed a bucket stays, in ms
 -- ARGV[..] for each limit: its algorithm, its rule's field ("" for RustAuth's two), the field of
---          attempts that are under way ("" if nobody asks) and its rule's numbers, packed
+--          attempts that are under way ("" if none is kept) and its rule's numbers, packed
 -- Reply    the decision on each limit, packed, one after the other: permitted 0 or 1, used,
 --          retry ms, reset ms, counted at (ms)
 
--- Notes an attempt; those that are older than a window do not count any more.
+-- Adds an attempt to the list, and drops those that are older than a window.
 local function note(key, field, at, window)
   local times = redis.call('HGET', key, field)
-  -- What is garbled counts as none.
+  -- A garbled list counts as empty.
   times = times and #times % 6 == 0 and times or ''
   local start = 1
   while start <= #times and struct.unpack('>I6', times, start) <= at - window do
@@ -23,7 +23,7 @@ local function note(key, field, at, window)
   redis.call('HSET', key, field, times)
 end
 
--- With room for two limits: a table that grows costs more than one that is made in its size.
+-- With room for two limits: a table of the right size is cheaper than one that grows.
 local permit, reply = true, ''
 local states, keeps, times = {false, false}, {false, false}, {false, false}
 for i = 1, #KEYS do
@@ -51,7 +51,7 @@ for i = 1, #KEYS do
     end
   end
   longest = keeps[i] and math.max(keeps[i], longest or 0) or longest
-  -- Once for all limits in a row that are in one bucket.
+  -- One write for consecutive limits that share a bucket.
   if longest and key ~= KEYS[i + 1] then
     prolong(key, longest + margin, permit and cost > 0)
     longest = nil

@@ -1,4 +1,4 @@
-"""Several limits decided together, by whichever algorithms; the scripts do the same.
+"""Deciding several limits together, each by its own algorithm; the scripts do the same.
 
 One limit has a script of its algorithm's own. The script for several is composed from the
 same files.
@@ -30,8 +30,8 @@ UNDO: dict[str, UndoFunction] = {
 }
 # A log has six bytes for a time.
 MAX_NOW_MS = 2**48 - 1
-# A bucket outlives what it counts by this much, so that a request at the very end of a
-# window finds it, whatever the network took (QUIRK-08).
+# A bucket stays for this much longer than needed, so that a request at the very end of a window
+# finds it however long the network takes (QUIRK-08).
 TTL_MARGIN_MS = 250
 
 
@@ -43,7 +43,7 @@ def script_for_one(algorithm: str) -> Script:
 
 @cache
 def script_for_several(algorithms: frozenset[str]) -> Script:
-    """The script for limits of these algorithms, and of no others: each costs it time."""
+    """The script for limits of these algorithms only, since each algorithm makes it slower."""
     return _with_steps(algorithms, "consume")
 
 
@@ -66,7 +66,7 @@ def _lua(name: str) -> str:
 def consume(
     limits: Iterable[tuple[str, tuple[int, ...], State]], now_ms: int, cost: int
 ) -> tuple[list[Step], bool]:
-    """The steps of some limits; and are they to be kept? All of them, or none.
+    """The steps of some limits, and whether to store them: all of them, or none.
 
     A limit is the name of its algorithm, the numbers of its rule, and its state.
     """
@@ -77,7 +77,7 @@ def consume(
 
 
 def replay(algorithm: str, numbers: tuple[int, ...], times: Iterable[int]) -> State:
-    """The state that requests at these times leave, and nothing else."""
+    """The state of a bucket that has counted requests at these times and nothing else."""
     state: State = ()
     for time in times:
         state = STEPS[algorithm](state, time, 1, *numbers).state or state

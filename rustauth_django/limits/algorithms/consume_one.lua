@@ -3,7 +3,7 @@
 -- KEYS[1]  the bucket
 -- ARGV[1]  now in epoch ms, or "" for this server's own clock
 -- ARGV[2]  cost: above zero spends, zero only looks, below zero gives back
--- ARGV[3]  how much longer than it has to a bucket is kept, in ms
+-- ARGV[3]  how much longer than needed a bucket stays, in ms
 -- ARGV[4]  the rule's field, "" for RustAuth's two
 -- ARGV[5]  the rule's numbers, packed
 -- Reply    the decision, packed: permitted 0 or 1, used, retry ms, reset ms, counted at (ms)

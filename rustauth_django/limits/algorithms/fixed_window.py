@@ -1,6 +1,6 @@
 """Fixed windows: at most ``max`` requests in each, which begins with its first request.
 
-The state is when the window began and what it has permitted. Cheap and easily told, but
+The state is when the window began and what it has permitted. It is cheap and easy to explain, but
 around a window's end twice ``max`` can come together.
 """
 

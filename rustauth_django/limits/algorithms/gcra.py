@@ -1,4 +1,4 @@
-"""GCRA, which is what people mean by a token bucket, and by a leaky one.
+"""GCRA, also known as a token bucket or a leaky bucket.
 
 A bucket leaks ``max`` requests in each window, evenly, and has room for ``burst`` of them.
 The state is how full it is, and when that was. So that a request is a whole number, it is
@@ -24,7 +24,7 @@ def step(state: State, now: int, cost: int, window: int, limit: int, rate: int) 
 
 
 def undo(state: State, at: int, cost: int, window: int, limit: int, rate: int) -> State | None:
-    """What has surely not leaked since: all of it, unless the bucket was empty meanwhile."""
+    """Take back what has not leaked since: all of it, unless the bucket was empty meanwhile."""
     level, last = state
     if at > last:
         return None

@@ -1,11 +1,11 @@
-"""A window that ends in a block, a longer one each time: for failed attempts.
+"""For failed attempts: a full window starts a block, which is longer each time.
 
-The ``max``-th attempt in a window starts the block, whose length is the next of
-``escalate``; what comes during a block is refused and changes nothing. After a quiet time of
-a window and the longest block, the first length is next again. The state is how many blocks
-there were, when the last one ends and when the one before it did, and the time of each attempt
-that counts. Attempts that began a block stay in it until the next one counts, so that the block
-can be undone as if one of them had never been.
+The ``max``-th attempt in a window starts the block, whose length is the next of ``escalate``; an
+attempt during a block is refused and changes nothing. After a pause of a window and the longest
+block, the next block has the first length again. The state is how many blocks there were, when the
+last one ends and when the one before it did, and the time of each attempt that counts. The attempts
+that began a block stay in the state until the next one counts, so that the block can be undone if
+one of them did not count after all.
 """
 
 from .base import Outcome, State, Step
@@ -40,7 +40,9 @@ def step(state: State, now: int, cost: int, window: int, limit: int, *blocks: in
 
 
 def undo(state: State, at: int, cost: int, window: int, limit: int, *blocks: int) -> State | None:
-    """With the block that began when all of them were there, and its step of escalation."""
+    """Take the attempt back, and with it the block that it completed and that block's step of
+    escalation.
+    """
     level, until, before, *times = state
     if at not in times:
         return None

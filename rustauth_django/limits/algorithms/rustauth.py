@@ -1,8 +1,8 @@
 """The RustAuth window: at most ``max`` requests with no gap longer than the window.
 
-Each permitted request restarts the window, so a bucket is whole again only after a
-pause longer than that (RL-08 to RL-12, QUIRK-06). The state is RustAuth's own: the
-permitted requests and the time of the last of them.
+Each permitted request restarts the window, so a bucket is empty again only after a pause longer
+than the window (RL-08 to RL-12, QUIRK-06). The state is RustAuth's own: the permitted requests and
+the time of the last of them.
 """
 
 from .base import Outcome, State, Step
@@ -27,7 +27,7 @@ def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
 
 
 def undo(state: State, at: int, cost: int, window: int, limit: int) -> State | None:
-    """The count alone: the window that it restarted stays."""
+    """Take back the count; the window that the request restarted stays."""
     count, last = state
     if not 0 <= last - at <= window:
         return None

@@ -1,19 +1,19 @@
--- Ends attempts that were counted before anybody knew how they would end. Before this file stand
+-- Ends attempts that were counted before their results were known. Before this file stand
 -- bucket.lua, `local steps = {}` and the algorithms, each put into `steps` by its name.
 --
 -- KEYS     the bucket of each attempt
 -- ARGV[1]  "", ARGV[2] the cost of each, ARGV[3] 0
 -- ARGV[..] for each attempt: its algorithm, its rule's field ("" for RustAuth's two), the field of
---          attempts that are under way ("" if nobody asks), its rule's numbers, packed, the time at
+--          attempts that are under way ("" if none is kept), its rule's numbers, packed, the time at
 --          which it was counted, and how it ends:
---          "undo"     as if it had never been
---          "keep"     it goes on counting, and is under way no longer
---          "forgive"  of all that was counted, only other attempts that are under way count on
--- Reply    how many changed anything
+--          "undo"     the state becomes as if the attempt had never come
+--          "keep"     the attempt goes on counting, and is not under way any more
+--          "forgive"  everything is forgotten but the other attempts that are under way
+-- Reply    how many attempts changed anything
 
 local pack, unpack = struct.pack, struct.unpack
 
--- `times` are six bytes each. Without so many of `at`; nil if there is none.
+-- `times`, six bytes each, without so many that equal `at`; nil if there is none.
 local function without(times, at, cost)
   local start, time = 1, pack('>I6', at)
   while string.sub(times, start, start + 5) ~= time do
@@ -29,8 +29,8 @@ local function without(times, at, cost)
   return string.sub(times, 1, start - 1) .. string.sub(times, stop)
 end
 
--- The states without a request, each as its algorithm's .py says: nil if it does not count any
--- more, '' if nothing is left.
+-- The `undo` of each algorithm, as in its .py: the state without a request; nil if the request does
+-- not count any more, '' if nothing is left.
 local undo = {}
 
 undo['fixed-window'] = function(state, at, numbers)
@@ -91,7 +91,7 @@ undo['sliding-window'] = function(state, at, numbers)
   return (count > 0 or before > 0) and pack('>BI6I7I7', 1, start, count, before) or ''
 end
 
--- The size of a state of each algorithm, or that of its head, and the byte it begins with.
+-- The size of each algorithm's state, or of its head, and the byte that it begins with.
 local sizes = {['fixed-window'] = 14, gcra = 14, ['sliding-window'] = 21}
 local function is_known(algorithm, state)
   if algorithm == 'rustauth' or sizes[algorithm] then
@@ -124,7 +124,7 @@ for i = 1, #KEYS do
     return failure
   end
   local others, is_changed = waiting ~= '' and redis.call('HGET', key, waiting) or '', false
-  others = #others % 6 == 0 and others or ''  -- what is garbled counts as none
+  others = #others % 6 == 0 and others or ''  -- a garbled list counts as empty
   local left = others ~= '' and without(others, at, cost)
   local new_state
   if ending == 'undo' and state and is_known(algorithm, state) then
@@ -135,7 +135,7 @@ for i = 1, #KEYS do
       local time = unpack('>I6', left or others, start)
       local _, _, _, _, counted = steps[algorithm](new_state, time, 1, numbers)
       if counted and field == '' then
-        -- As it would be read.
+        -- In the form in which it would be read.
         counted = {string.format('%.0f', counted[1]), string.format('%.0f', counted[2])}
       end
       new_state = counted or new_state

@@ -9,8 +9,8 @@ local function step(log, now, cost, numbers)
   end
   local newest = count > 0 and unpack('>I6', log, #log - 5) or 0
   now = math.max(now, newest)
-  -- How many no longer count, and the first that does. Few have gone since the last write, so
-  -- the search doubles its steps from the oldest on before it halves them.
+  -- How many no longer count, and the first that does. Few have expired since the last write, so
+  -- the search first doubles its steps, starting at the oldest, and then halves them.
   local gone, first = 0, 1
   if newest <= now - window then
     gone, first = count, count + 1

@@ -1,15 +1,15 @@
 """A log of every permitted request: exact, at any moment.
 
-The state is bytes: ``FORMAT``, then six for each request, the oldest first: the epoch
-milliseconds at which it was permitted, big-endian. A cost of three is three requests of one
-time. What no longer counts is found by a binary search and cut off with the next write.
+The state is bytes: ``FORMAT``, then six for each request, the oldest first: the epoch milliseconds
+at which it was permitted, big-endian. A cost of three is three requests of one time. A binary
+search finds the requests that no longer count, and the next write cuts them off.
 """
 
 from bisect import bisect_right
 
 from .base import Outcome, Step
 
-# No text begins with this byte, so what an earlier version stored as text counts as nothing.
+# No text begins with this byte, so the text that an earlier version stored counts as an empty log.
 FORMAT = b"\x01"
 
 
@@ -27,7 +27,7 @@ def step(state: bytes | tuple[()], now: int, cost: int, window: int, limit: int)
     reset = newest + window - now if used else 0
     wanted = cost or 1
     if cost >= 0 and used + wanted > limit:
-        # As many of the oldest have to go as there are too many.
+        # The oldest have to expire, as many as there are too many.
         retry = time_of(gone + used + wanted - limit - 1) + window - now
         return Step(Outcome(False, used, retry, reset), None, reset)
     if cost == 0:

@@ -1,8 +1,8 @@
-"""A sliding window, from two counters: what the window before has permitted fades out
-evenly as this one goes on.
+"""A sliding window made of two counters: the count of the previous window fades out evenly during
+this one.
 
-The state is when this window began, what it has permitted, and what the one before had:
-three numbers whatever the limit. Fractions of a request are the client's.
+The state is when this window began, its count, and the count of the previous window: three numbers,
+whatever the limit. Fractions of a request are rounded in the client's favour.
 """
 
 from .base import Outcome, State, Step
@@ -21,10 +21,11 @@ def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
     if cost >= 0 and used + wanted > limit:
         room = limit - wanted - count
         if room >= 0:
-            # Until the window before has faded to what there is room for.
+            # Until the previous window's count has faded enough.
             retry = left - fades_to(room, before, window)
         else:
-            # Not in this window; and in the next until this one has faded.
+            # Not in this window, and in the next one not before this window's count has faded
+            # enough.
             retry = left + window - fades_to(limit - wanted, count, window)
         return Step(Outcome(False, used, retry, _whole(left, window, count)), None, left + window)
     if cost < 0:
@@ -39,12 +40,12 @@ def step(state: State, now: int, cost: int, window: int, limit: int) -> Step:
 
 
 def faded(before: int, left: int, window: int) -> int:
-    """What still counts of the window before, with so much left of this one."""
+    """How much of the previous window still counts, with so much left of this one."""
     return before * (left - 1) // window
 
 
 def fades_to(room: int, before: int, window: int) -> int:
-    """With how much left of a window no more than ``room`` still counts of the one before."""
+    """The time left of a window at which no more than ``room`` of the previous one still counts."""
     return ((room + 1) * window - 1) // before + 1
 
 

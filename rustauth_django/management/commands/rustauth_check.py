@@ -28,7 +28,7 @@ class Command(StoresCommand):
         except BackendUnavailable:
             raise
         except BackendError:
-            info = UNKNOWN  # a user that may not ask can work all the same
+            info = UNKNOWN  # a user without the right to ask can still use the app
         self.stdout.write(f"{backend.location} answers: {info.name} {info.version}".rstrip())
         self.stdout.write(f"mode: {info.mode}")
         self.stdout.write(f"latency: {self.latency():.2f} ms (median of {SAMPLES} reads)")

@@ -50,7 +50,7 @@ class Command(StoresCommand):
     def confirm(self, what: str) -> None:
         try:
             answer = input(f"This removes {what}.\nType 'yes' to go on, anything else to cancel: ")
-        except (EOFError, KeyboardInterrupt, RuntimeError):  # the last: no stdin at all
+        except (EOFError, KeyboardInterrupt, RuntimeError):  # RuntimeError: there is no stdin
             answer = ""
             self.stdout.write("")
         if answer != "yes":

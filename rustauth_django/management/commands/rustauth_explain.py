@@ -63,7 +63,7 @@ class Command(StoresCommand):
         guard = get_guard()
         meta = {"REMOTE_ADDR": "127.0.0.1"}
         if options["ip"] is not None:
-            # Where it is believed: the peer is then a proxy of the site's.
+            # The header counts only if the peer is one of the site's proxies.
             names = guard.options.visitors.addresses.headers
             meta[names[0] if names else "REMOTE_ADDR"] = str(read_address(options["ip"]))
         meta |= dict(options["header"])
@@ -76,7 +76,7 @@ class Command(StoresCommand):
 
 
 def build_request(path: str, method: str, meta: dict[str, str], user: Any) -> HttpRequest:
-    """A request without a body, as middleware for sessions and users leaves it."""
+    """A request without a body, with the attributes that session and user middleware set."""
     path, _, query = path.partition("?")
     decoded = unquote_to_bytes(os.fsencode(path)).decode("latin-1")
     request = WSGIRequest(
@@ -103,9 +103,9 @@ def build_request(path: str, method: str, meta: dict[str, str], user: Any) -> Ht
 
 
 def explain(guard: Guard, backend: Backend, request: HttpRequest) -> Iterator[str]:
-    """Which limits a request meets, why, under which keys, and how they stand: line by line."""
+    """Lines about the limits of a request: which apply, why, their keys, and how they stand."""
     try:
-        # Below a language's own prefix views are found only while it is active.
+        # Views below a language's prefix are found only while that language is active.
         is_known = has_middleware(LocaleMiddleware)
         language = get_language_from_path(request.path_info) if is_known else None
         with override(language or get_language()):
@@ -197,13 +197,15 @@ def _state(store: RateLimitStore, backend: Backend, key: str, rule: RateLimitRul
 
 
 def has_middleware(kind: type) -> bool:
-    """Is it, or a class made of it, in use?"""
+    """Is this middleware, or a subclass of it, in MIDDLEWARE?"""
     found = map(import_string, of_django("MIDDLEWARE"))
     return any(isinstance(one, type) and issubclass(one, kind) for one in found)
 
 
 def limits_met(request: HttpRequest) -> Iterator[tuple[Limited, Any]]:
-    """What ``rate_limit`` said on the view and on the method that it will call, and on which."""
+    """The limits that ``rate_limit`` put on the view and on the method that it will call, and
+    where.
+    """
     assert request.resolver_match
     assert request.method
     view: Any = request.resolver_match.func

@@ -47,7 +47,7 @@ class Command(StoresCommand):
                 self.show_lines(page)
 
     def pages(self, match: str | None, limit: int | None) -> Iterator[list[str]]:
-        """The keys that are meant, as many at a time as the server finds."""
+        """The keys to list, page by page."""
         storage, left = self.stores.secondary_storage, sys.maxsize if limit is None else limit
         logical = storage.keyspace.logical_page
         for page in whole_steps(pages(storage.backend, storage.first_pages())):

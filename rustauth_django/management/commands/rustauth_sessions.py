@@ -33,7 +33,7 @@ class Command(StoresCommand):
         elif user_id:
             user = find_user(user_id)
             if user is None:
-                # Deleted, and it may be that its sessions are not.
+                # The user is deleted, but sessions of theirs may be left.
                 count = drive(user_sessions().revoke(user_id), self.stores.backend.run)
             else:
                 count = revoke_sessions(user)
@@ -45,7 +45,7 @@ class Command(StoresCommand):
         return drive(user_sessions().of_user(user_id), self.stores.backend.run)
 
     def of_everybody(self) -> Iterator[SessionRecord]:
-        """As they are found, page by page; those that nobody signed in are left out."""
+        """The sessions page by page, without those in which nobody is signed in."""
         sessions, run = user_sessions(), self.stores.backend.run
         for keys in whole_steps(pages(self.stores.backend, [sessions.first_page()])):
             texts = run(GetMany(tuple(keys))) if keys else []
@@ -53,13 +53,14 @@ class Command(StoresCommand):
             yield from (record for record in records if record and record.user_id)
 
     def revoke_all(self) -> Iterator[int]:
-        """How many sessions went with each page; their indexes go as well."""
+        """Revoke all sessions and remove their indexes; yields how many went with each page."""
         sessions, run = user_sessions(), self.stores.backend.run
         for keys in pages(self.stores.backend, [sessions.first_page()]):
             users = {key: sessions.user_of(key) for key in keys}
             records = tuple(key for key, user_id in users.items() if user_id is None)
             ended = run(Unlink(records)) if records else 0
-            # Not the indexes themselves: somebody may be signing in.
+            # Tokens are dropped one by one; to remove an index would lose somebody who is signing
+            # in now.
             for user_id in filter(None, users.values()):
                 ended += drive(sessions.revoke(user_id), run)
             yield ended

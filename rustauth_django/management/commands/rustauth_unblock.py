@@ -46,13 +46,13 @@ class Command(StoresCommand):
             self.show(f"Nothing to free: there is no bucket of {whose}.")
 
     def keys_of(self, parts: set[str]) -> Iterator[str | None]:
-        """The keys with one of these parts, and None for others."""
+        """Each key with one of these parts; None for each other key."""
         if parts:
             for found in walk(self.stores.backend, self.stores.rate_limit_store):
                 yield found[1] if found and not parts.isdisjoint(found[1].split("|")) else None
 
     def free(self, keys: Iterable[str | None]) -> Iterator[str | None]:
-        """Those that were there, and None for others."""
+        """Each key that was removed; None for each other key."""
         store = self.stores.rate_limit_store
         for key in keys:
             yield key if key is not None and store.reset(key) else None
