@@ -59,7 +59,7 @@ def check_debug(**kwargs: Any) -> list[CheckMessage]:
     if problems or settings.rate_limit.enabled or settings.rate_limit.is_set:
         return []
     message = "Nothing is limited while DEBUG is on."
-    hint = 'Set RUSTAUTH["RATE_LIMIT"]["ENABLED"]: to True for limits, to False to be told no more.'
+    hint = 'Set RUSTAUTH["RATE_LIMIT"]["ENABLED"] to True to have limits, or to False to hide this.'
     return [checks.Info(message, hint=hint, id="rustauth_django.I001")]
 
 
@@ -105,10 +105,10 @@ def check_resets(**kwargs: Any) -> list[CheckMessage]:
     if getattr(getattr(found, "view_class", None), "is_one_time", False):
         return []
     message = (
-        f"Links to reset a password lead to {path}, which is not the view that uses them up:"
-        " they work more than once."
+        f"Password reset links lead to {path}, a view that does not use them up: they work more"
+        " than once."
     )
-    hint = "Put the app's PasswordResetConfirmView on this very path, before the one that is there."
+    hint = "Put the app's PasswordResetConfirmView before that view, at the same path."
     return [warning("W010", message, hint)]
 
 

@@ -75,7 +75,7 @@ def rate_limit(
     if on_error not in (None, "local", "deny", "allow", "raise"):
         raise InvalidConfig('on_error must be "local", "deny", "allow", "raise" or None')
     if on != "request" and cost != 1:
-        raise InvalidConfig("cost is for what is counted before the view: leave it out, or on")
+        raise InvalidConfig('cost needs on="request": leave out cost, or on')
     names = None if methods is None else [methods] if isinstance(methods, str) else methods
     limited = Limited(
         rates=_read_rates(rates, cost),

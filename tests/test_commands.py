@@ -413,7 +413,7 @@ def test_check_does_without_info() -> None:
             raw.close()
         result = manage(server.url, "rustauth_check")
     assert result.returncode == 0
-    assert "a server that does not say" in result.stdout
+    assert "a server of unknown kind" in result.stdout
 
 
 def test_check_says_who_is_there(server: Server) -> None:

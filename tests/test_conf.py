@@ -512,7 +512,7 @@ def test_what_should_not_go_into_production(rustauth: Any, settings: Any, ids: l
     ("by", "value", "hint"),
     [
         ("view_name", "itmes", 'Did you mean "items"?'),
-        ("view_name", "nope", "Nothing known is like it."),
+        ("view_name", "nope", "No known name is similar."),
         ("route", "itemss/<int:pk>/", 'Did you mean "items/<int:pk>/"?'),
         ("view_name", "admin:login", None),
         ("view_name", "members:login", None),

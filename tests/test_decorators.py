@@ -457,7 +457,7 @@ def test_a_limit_means_what_it_says(rates: Any) -> None:
         (lambda: rate_limit("5/m", key=7), "7 is no key"),  # type: ignore[arg-type]
         (lambda: rate_limit("5/m", cost=6), "not greater than any limit"),
         (lambda: rate_limit("5/m", cost=0), "greater than zero"),
-        (lambda: rate_limit("5/m", cost=2, on="failure"), "cost is for what is counted before"),
+        (lambda: rate_limit("5/m", cost=2, on="failure"), 'cost needs on="request"'),
         (lambda: rate_limit(*[RateLimitRule(n, 1, "rustauth") for n in (8, 9)]), "share a counter"),
         (lambda: rate_limit("5/m", on="error"), 'on must be "request"'),  # type: ignore[arg-type]
         (lambda: rate_limit("5/m", on_error="open"), 'on_error must be "local"'),  # type: ignore[arg-type]

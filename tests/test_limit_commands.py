@@ -651,7 +651,7 @@ def test_explain_comes_from_where_it_is_believed(
         assert explained("/items/", *args)[0]["key"] == f"{address}|/items"
         return
     for limit in explained("/limited", *args):
-        refused = 'refused: no address can be believed, and MISSING_IP is "deny"'
+        refused = 'refused: there is no address to trust, and MISSING_IP is "deny"'
         assert limit["state"] == refused
     site.configure(**options, MISSING_IP="shared-bucket")
     assert explained("/items/", *args)[0]["key"] == "missing-ip|/items"
@@ -709,5 +709,5 @@ def test_explain_leaves_what_is_no_bucket(site: Site, prefix: str, raw: redis.Re
     """A peek would remove it."""
     raw.set(f"{prefix}limits:127.0.0.1|/items", "value")
     (limit,) = explained("/items/")
-    assert limit["state"] == "this is no bucket; the next request fails and removes it"
+    assert limit["state"] == "a key of another type; the next request fails and removes it"
     assert raw.get(f"{prefix}limits:127.0.0.1|/items") == b"value"

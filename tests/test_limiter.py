@@ -180,7 +180,7 @@ def test_an_outage_is_said_once(
     where = asked.stores.backend.location
     assert told == [(False, where, False), (True, where, True)]
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
-    assert "ON_ERROR holds: rate limit consume failed" in caplog.records[0].getMessage()
+    assert "ON_ERROR applies: rate limit consume failed" in caplog.records[0].getMessage()
 
 
 def test_an_attempt_is_settled_where_it_was_counted(asked: Asked, mortal: Server) -> None:

@@ -169,7 +169,7 @@ def _read_top(top: Section) -> Settings:
         top.problem("E004", "CLIENT_OPTIONS", message, hint)
     if top.raw.get("CACHE") is not None and top.raw.get("CLUSTER"):
         hint = 'Set RUSTAUTH["URL"] to one of its nodes.'
-        top.problem("E004", "CLUSTER", "needs an URL, and not a cache", hint)
+        top.problem("E004", "CLUSTER", "needs a URL, not a cache", hint)
     limits = top.within("RATE_LIMIT", RATE_LIMIT_DEFAULTS)
     return Settings(
         url=top.get("URL", "a URL", _is_text, secret=True) or "memory://",

@@ -71,7 +71,7 @@ class PasswordResetView(views.PasswordResetView):
             return super().form_valid(form)
         except BackendError as error:
             # Without this step only people who have an account would see an error.
-            logger.error("A link to reset a password could not be kept: %s", error.reason)
+            logger.error("A password reset link could not be stored: %s", error.reason)
             return redirect(self.get_success_url())
 
 
@@ -223,7 +223,7 @@ class SendMagicLinkView(FormView):  # type: ignore[type-arg]  # not to be subscr
             try:
                 self.link_view.send(self.request, user)
             except BackendError as error:
-                logger.error("A link to sign in could not be kept: %s", error.reason)
+                logger.error("A sign-in link could not be stored: %s", error.reason)
         return super().form_valid(form)
 
     def get_users(self, email: str) -> Iterable[Any]:

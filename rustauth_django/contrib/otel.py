@@ -29,7 +29,7 @@ class Telemetry:
         meter = metrics.get_meter(NAME)
         self._tracer = trace.get_tracer(NAME)
         self._decisions = meter.create_counter(
-            "rustauth.rate_limit.decisions", "{decision}", "What became of requests, by limit."
+            "rustauth.rate_limit.decisions", "{decision}", "Outcomes of requests, by limit."
         )
         self._durations = meter.create_histogram(
             "db.client.operation.duration",

@@ -252,9 +252,9 @@ class Guard:
         if not self._warned_of_missing_ip:
             self._warned_of_missing_ip = True
             logger.warning(
-                "A request came without a client address that can be believed;"
+                "A request has no client address that can be trusted;"
                 ' RUSTAUTH["RATE_LIMIT"]["MISSING_IP"] is %r. See IP_HEADERS and'
-                " TRUSTED_PROXIES. This is said once.",
+                " TRUSTED_PROXIES. This is logged once.",
                 self.options.visitors.missing_ip,
             )
         rule = max(rules, key=lambda rule: rule.window_ms)

@@ -167,7 +167,7 @@ class Limiter:
         self._is_away = error is not None
         if error:
             logger.warning(
-                "Rate limits cannot be counted on the server for now, and ON_ERROR holds:"
+                "Rate limits cannot be counted on the server now, so ON_ERROR applies:"
                 " %s failed: %s",
                 error.operation,
                 error.reason,

@@ -33,8 +33,8 @@ def unprotected_backend() -> str | None:
 def unprotected(backend: str) -> str:
     """The message about such a backend."""
     return (
-        f"AUTHENTICATION_BACKENDS has {backend} before the protection of logins: it looks at"
-        " passwords however many have failed"
+        f"AUTHENTICATION_BACKENDS has {backend} before the protection of logins, so passwords"
+        " are checked there after any number of failures"
     )
 
 
@@ -52,9 +52,7 @@ def require_protection(silenced: Collection[str]) -> None:
 def require_app(name: str) -> None:
     """Raise ``InvalidConfig`` if the app is not installed, since ``name`` would get no signals."""
     if not apps.is_installed("rustauth_django"):
-        raise InvalidConfig(
-            f'{name} hears of no login without the app: add "rustauth_django" to INSTALLED_APPS'
-        )
+        raise InvalidConfig(f'{name} needs the app: add "rustauth_django" to INSTALLED_APPS')
 
 
 def takes_a_password(backend: Any) -> bool:

@@ -253,7 +253,7 @@ def to_rules(rates: Any, *, as_written: bool = False) -> tuple[RateLimitRule, ..
     rules = tuple(dict.fromkeys(found))
     if sum(rule.slot == "" for rule in rules) > 1:
         raise InvalidConfig(
-            "two rules that are RustAuth's window would share a counter; write rates as text, or"
+            "two rules with RustAuth's window would share a counter; write rates as text, or"
             " name another algorithm"
         )
     return rules

@@ -53,7 +53,7 @@ class Standing:
 
 
 def walk(backend: Backend, store: RateLimitStore) -> Iterator[tuple[Keyspace, str] | None]:
-    """The physical and the logical key of each bucket, as a scan finds them. None stands for the
+    """The keyspace and the logical key of each bucket, as a scan finds them. None stands for the
     end of a page, so that a long search can show progress.
     """
     for keyspace in store.keyspaces:

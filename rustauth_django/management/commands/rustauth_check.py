@@ -9,11 +9,11 @@ from ..base import StoresCommand
 
 SAMPLES = 10
 PROBE = "rustauth-check"
-UNKNOWN = ServerInfo("a server that does not say", "", "unknown", "unknown")
+UNKNOWN = ServerInfo("a server of unknown kind", "", "unknown", "unknown")
 
 
 class Command(StoresCommand):
-    help = "Connects to the server and says what is there; exit code 1 if it cannot be used."
+    help = "Connects to the server and describes it; exit code 1 if it cannot be used."
 
     def handle(self, *args: Any, **options: Any) -> None:
         backend = self.stores.backend
@@ -36,8 +36,8 @@ class Command(StoresCommand):
         if info.eviction_policy not in ("noeviction", "unknown"):
             self.stdout.write(
                 self.style.WARNING(
-                    "warning: when memory runs out, this server throws keys away, and with"
-                    " them sessions and limits; set maxmemory-policy to noeviction"
+                    "warning: when memory runs out, this server evicts keys, and so loses"
+                    " sessions and limits; set maxmemory-policy to noeviction"
                 )
             )
         if info.name == "memory":

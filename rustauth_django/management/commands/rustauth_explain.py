@@ -29,7 +29,7 @@ from ...limits.store import RateLimitStore
 from ...middleware import RateLimitMiddleware
 from ..base import StoresCommand, find_user, one_line, read_address, whole_steps
 
-NO_ADDRESS = 'refused: no address can be believed, and MISSING_IP is "deny"'
+NO_ADDRESS = 'refused: there is no address to trust, and MISSING_IP is "deny"'
 
 
 def header(text: str) -> tuple[str, str]:
@@ -43,13 +43,15 @@ def header(text: str) -> tuple[str, str]:
 
 
 class Command(StoresCommand):
-    help = "Says which limits a request meets, why, and how they stand. Counts nothing."
+    help = "Shows which limits apply to a request, why, and how they stand. Counts nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("path", metavar="PATH", help="With a query, if it matters.")
-        parser.add_argument("--method", default="GET", help="GET, if it is not said.")
+        parser.add_argument(
+            "path", metavar="PATH", help="The path, with its query if that matters."
+        )
+        parser.add_argument("--method", default="GET", help="The default is GET.")
         parser.add_argument("--ip", metavar="ADDR", help="The client's address.")
-        parser.add_argument("--user", metavar="ID", help="Who is signed in, by primary key.")
+        parser.add_argument("--user", metavar="ID", help="The primary key of the signed-in user.")
         parser.add_argument(
             "--header",
             type=header,
@@ -188,7 +190,7 @@ def _state(store: RateLimitStore, backend: Backend, key: str, rule: RateLimitRul
     peek = store.inspection([(key, rule)])
     found = read_bucket(backend, peek.buckets[0].physical)
     if found and not found.fields:
-        return "this is no bucket; the next request fails and removes it"
+        return "a key of another type; the next request fails and removes it"
     (decision,) = backend.run(peek)
     if not decision.permitted:
         return f"refused for {decision.retry_after} s"

@@ -10,8 +10,8 @@ from ..base import StoresCommand, count, whole_steps
 
 class Command(StoresCommand):
     help = (
-        "Lists the keys of secondary storage as they are found, in no order. A key may be a"
-        " secret: session tokens are part of theirs."
+        "Lists the keys of secondary storage as they are found, in no order. Keys may be"
+        " secrets: the key of a session contains its token."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
