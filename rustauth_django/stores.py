@@ -77,7 +77,7 @@ class RustAuthStores:
         backend: Backend
         match client, async_client:
             case Redis(), aioredis.Redis() | None:
-                backend = RedisBackend(client, async_client)
+                backend = RedisBackend(client, async_client and async_client.connection_pool)
             case RedisCluster(), aioredis.RedisCluster() | None:
                 backend = open_cluster_client(client, async_client)
             case _:

@@ -28,6 +28,7 @@ from rustauth_django.limits.rates import ALGORITHM_NAMES
 
 from .clusters import ABLE, SIZE, Cluster
 from .faces import Face
+from .proxies import Proxy, drip
 from .servers import Server
 
 pytestmark = pytest.mark.skipif(not ABLE, reason="there is no server that can be in a cluster")
@@ -344,6 +345,53 @@ async def test_a_callers_async_cluster_client_is_used(
             assert (await stores.rate_limit_store.aconsume_all(every)).remaining == 2
             await stores.aclose()
             assert await async_client.get(f"{prefix}secondary:key-1") == b"value"
+
+
+async def test_tasks_share_a_connection_of_a_callers_async_cluster_client(
+    cluster: Cluster, prefix: str
+) -> None:
+    """One for each server, however many tasks call at once; and it is given back."""
+    key = f"{prefix}key"
+    with redis.RedisCluster.from_url(cluster.url) as client:
+        async with aioredis.RedisCluster.from_url(cluster.url) as async_client:
+            backend = open_cluster_client(client, async_client)
+            await async_client.set(key, "value")
+            node = async_client.get_node_from_key(key)
+            assert node is not None
+            found = await asyncio.gather(*(backend.arun(Get(key)) for _ in range(64)))
+            assert found == ["value"] * 64
+            # The first is the client's own, which is free again.
+            assert len(node._connections) <= 2
+            await backend.aclose()
+            assert len(node._free) == len(node._connections)
+
+
+async def test_a_reply_that_drips_from_a_callers_async_cluster_client_has_a_deadline(
+    cluster: Cluster, prefix: str
+) -> None:
+    """The deadline is for the whole call, there too."""
+    key = f"{prefix}key"
+    with ExitStack() as stack:
+        proxies = {
+            server.port: stack.enter_context(Proxy(server.port)) for server in cluster.servers
+        }
+
+        def remap(address: tuple[str, int]) -> tuple[str, int]:
+            host, port = address
+            return host, proxies[port].port if port in proxies else port
+
+        client = stack.enter_context(redis.RedisCluster.from_url(cluster.url, address_remap=remap))
+        async with aioredis.RedisCluster.from_url(
+            cluster.url, address_remap=remap, socket_timeout=0.3
+        ) as async_client:
+            backend = open_cluster_client(client, async_client)
+            assert await backend.arun(Set(key, "v" * 100, 60_000))
+            proxies[cluster.servers[cluster.owner(key)].port].treat = drip(0.05)
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                await backend.arun(Get(key))
+            assert time.monotonic() - began < 1.5
+            await backend.aclose()
 
 
 def test_clients_of_two_kinds_are_refused(cluster: Cluster) -> None:

@@ -15,13 +15,21 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from redis import asyncio as aioredis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterError, MovedError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterError,
+    MaxConnectionsError,
+    MovedError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from .backends import ServerBackend
 from .commands import Command
 from .operations import Operation, text
 from .plans import Plan, adrive, drive
+from .protocol import Overload
+from .wire import UNLIMITED
 
 T = TypeVar("T")
 Address: TypeAlias = tuple[str, int]
@@ -58,12 +66,52 @@ class Node(Protocol):
     async def aclose(self) -> None: ...
 
 
+class NodePool:
+    """The connections of one server in a caller's asyncio cluster client, as a pool lends them."""
+
+    def __init__(self, client: aioredis.RedisCluster, address: Address) -> None:
+        self.connection_kwargs: dict[str, Any] = client.connection_kwargs
+        self.max_connections: int = self.connection_kwargs.get("max_connections", UNLIMITED)
+        self._client = client
+        self._address = address
+        self._nodes: dict[Any, Any] = {}
+
+    async def get_connection(self, *_: str) -> Any:
+        node = await self._node()
+        try:
+            connection = node.acquire_connection()
+        except MaxConnectionsError:
+            raise Overload from None
+        self._nodes[connection] = node
+        try:
+            await connection.connect()
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        node = self._nodes.pop(connection)
+        # Before version 7 of redis-py there was no method for it.
+        getattr(node, "release", node._free.append)(connection)
+
+    async def _node(self) -> Any:
+        client = self._client
+        await client.initialize()
+        node = client.get_node(*self._address)
+        if node is None:
+            await client.nodes_manager.initialize()
+            node = client.get_node(*self._address)
+        if node is None:
+            raise RedisConnectionError("the cluster client does not know of the server")
+        return node
+
+
 class ClusterBackend(ServerBackend):
     """A cluster, found on first use through the servers at ``seeds``.
 
     ``open_node`` makes the backend of the server at an address. ``remap`` turns an address that the
-    cluster reports into one that can be reached. ``async_client``, where there is one, is the
-    caller's own, on the caller's own loop.
+    cluster reports into one that can be reached.
     """
 
     def __init__(
@@ -72,12 +120,10 @@ class ClusterBackend(ServerBackend):
         open_node: Callable[[str, int], Node],
         *,
         remap: Callable[[str, int], Address] = lambda host, port: (host, port),
-        async_client: "aioredis.RedisCluster | None" = None,
     ) -> None:
         self._seeds = seeds
         self._open_node = open_node
         self._remap = remap
-        self._async_client = async_client
         self._nodes: dict[Address, Node] = {}
         # Threads and loops share the topology without a lock: if two ask at once, either answer
         # will do.
@@ -115,30 +161,7 @@ class ClusterBackend(ServerBackend):
         return self._node(sending.address).perform(sending.command, asking=sending.asking)
 
     async def _asend(self, sending: Sending) -> Any:
-        if self._async_client is not None:
-            return await self._send_by(self._async_client, sending)
         return await self._node(sending.address).aperform(sending.command, asking=sending.asking)
-
-    async def _send_by(self, client: aioredis.RedisCluster, sending: Sending) -> Any:
-        """Send on a connection of the caller's client."""
-        await client.initialize()
-        node = client.get_node(*sending.address)
-        if node is None:
-            await client.nodes_manager.initialize()
-            node = client.get_node(*sending.address)
-        if node is None:
-            raise RedisConnectionError("the cluster client does not know of the server")
-        connection: Any = node.acquire_connection()
-        try:
-            await connection.connect()
-            if sending.asking:
-                await connection.send_command("ASKING")
-                await connection.read_response()
-            await connection.send_command(*sending.command)
-            return await connection.read_response(disable_decoding=True)
-        finally:
-            # Before version 7 of redis-py there was no method for it.
-            getattr(node, "release", node._free.append)(connection)
 
     def _node(self, address: Address) -> Node:
         node = self._nodes.get(address)

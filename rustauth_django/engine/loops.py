@@ -359,6 +359,8 @@ class LoopWire:
     async def _borrow(self) -> Any:
         try:
             return await self._pool.get_connection(*borrowing_arguments(self._pool))
+        except Overload:
+            raise
         except RedisConnectionError as error:
             if str(error) in EXHAUSTED:
                 raise Overload from None
@@ -438,11 +440,11 @@ def abandon(connection: Any) -> None:
 class LoopWires:
     """The async side of a sync client: on each running loop a ``LoopWire``.
 
-    The connections are those of ``given``, the caller's own client, or have the options of the sync
-    client's.
+    The connections are those of ``given``, the pool of the caller's own client, or have the options
+    of the sync client's.
     """
 
-    def __init__(self, client: "Redis", given: "aioredis.Redis | None") -> None:
+    def __init__(self, client: "Redis", given: Any = None) -> None:
         self._sync_client = client
         self._given = given
         self._begin()
@@ -468,7 +470,7 @@ class LoopWires:
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> LoopWire:
         if self._given is not None:
-            wire = LoopWire(loop, self._given.connection_pool, owned=False)
+            wire = LoopWire(loop, self._given, owned=False)
         else:
             wire = LoopWire(loop, twin(self._sync_client).connection_pool, owned=True)
         keeper = self._keep(loop, wire)

@@ -12,7 +12,7 @@ from redis.credentials import CredentialProvider
 
 from ..exceptions import InvalidConfig
 from .backends import Backend, MemoryBackend
-from .cluster import ClusterBackend
+from .cluster import ClusterBackend, NodePool
 from .redis import RedisBackend
 from .wire import MAX_CONNECTIONS, WAIT_SECONDS
 
@@ -108,11 +108,12 @@ def open_cluster_client(
 
     def open_node(host: str, port: int) -> RedisBackend:
         node = client.get_node(host, port) or ClusterNode(host, port)  # type: ignore[no-untyped-call]
-        return RedisBackend(client.get_redis_connection(node))
+        lent = None if async_client is None else NodePool(async_client, (host, port))
+        return RedisBackend(client.get_redis_connection(node), lent)
 
     seeds = [(node.host, node.port) for node in client.get_primaries()]  # type: ignore[no-untyped-call]
     remap = client.nodes_manager.remap_host_port
-    return ClusterBackend(seeds, open_node, remap=remap, async_client=async_client)
+    return ClusterBackend(seeds, open_node, remap=remap)
 
 
 def check_options(options: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from redis import Redis
-from redis import asyncio as aioredis
 from redis.connection import SSLConnection
 from redis.sentinel import SentinelConnectionPool
 
@@ -19,13 +18,13 @@ class RedisBackend(ServerBackend):
     each event loop.
 
     ``owned`` says that ``client`` was made for this backend and is closed with it.
-    ``async_client``, where there is one, is the caller's own, on the caller's own loop.
+    ``async_pool``, where there is one, is the pool of the caller's own asyncio client.
     """
 
     def __init__(
         self,
         client: "Redis",
-        async_client: "aioredis.Redis | None" = None,
+        async_pool: Any = None,
         *,
         owned: bool = False,
     ) -> None:
@@ -33,7 +32,7 @@ class RedisBackend(ServerBackend):
         if getattr(pool, "cache", None) is not None:
             raise InvalidConfig("a redis client with a cache of its own cannot be shared")
         self._wire = Wire(pool, owned=owned)
-        self._loops = LoopWires(client, async_client)
+        self._loops = LoopWires(client, async_pool)
         self.location = describe_location(pool)
 
     def perform(self, command: Command, *, asking: bool = False) -> Any:
