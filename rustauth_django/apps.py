@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .attempts import count_failure, forgive, free_on_new_password
 from .checks import (
+    check_audit,
     check_debug,
     check_deployment,
     check_logins,
@@ -37,6 +38,7 @@ class RustAuthConfig(AppConfig):
         post_delete.connect(revoke_on_delete, dispatch_uid="rustauth_django.sessions")
         checks.register(check_settings)
         checks.register(check_debug)
+        checks.register(check_audit)
         checks.register(check_logins)
         checks.register(check_urls, checks.Tags.urls)
         checks.register(check_resets, checks.Tags.urls)

@@ -22,18 +22,31 @@ from django.core.exceptions import (
     PermissionDenied,
 )
 from django.db import Error, transaction
-from django.http import HttpRequest
+from django.dispatch import Signal
+from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.debug import sensitive_variables
 
+from .audit import record, record_unlocked
 from .connections import get_guard
-from .engine.plans import Call, Plan
+from .engine.plans import Call, Plan, send
 from .limits.devices import Device
 from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, django_request
-from .limits.keys import LOGIN, MAX_TYPED, MissingAddress, account_key, name_key
-from .limits.logins import LOGINS_ATTRIBUTE, Try, logins_of
+from .limits.keys import (
+    LOGIN,
+    MAX_TYPED,
+    MissingAddress,
+    account_digest,
+    account_key,
+    login_facts,
+    pair_key,
+    password_hash,
+)
+from .limits.logins import LOGINS_ATTRIBUTE, Login, Try, logins_of
+from .limits.operations import Reservation
 from .limits.outages import Action
 from .limits.protection import protects
-from .limits.rates import RateLimitRule
+from .limits.rates import RateLimitDecision, RateLimitRule
+from .signals import login_blocked, login_locked
 
 # Names of credentials that Django takes for secrets.
 SECRETS = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
@@ -51,13 +64,13 @@ def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[
         setattr(request, TYPED_ATTRIBUTE, typed)
         # An earlier attempt of the same request may have failed; this one has not.
         setattr(request, REFUSED_ATTRIBUTE, None)
-    ask = yield from ask_of(guard, request, typed)
+    login, ask = yield from ask_of(guard, request, typed)
     if ask is None:
         return
     if is_settled(request):
         verdict, reservation = yield from guard.reserve(request, ask)
         if reservation is not None:
-            logins_of(request).tries.append(Try(typed, reservation))
+            logins_of(request).tries.append(Try(login, reservation))
     else:
         verdict = yield from guard.ask(request, ask, spend=False)
     if not verdict.permitted:
@@ -65,7 +78,16 @@ def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[
             # The view will answer that the password was wrong; the middleware replaces that by the
             # refusal.
             setattr(request, REFUSED_ATTRIBUTE, verdict)
+        if isinstance(verdict, RateLimitDecision):
+            yield from tell(login_blocked, request, login, verdict)
         raise PermissionDenied
+
+
+def settle(guard: Guard, request: HttpRequest, response: HttpResponseBase) -> Plan[Action, None]:
+    """At the end of a request: failed logins stay counted, the others are given back."""
+    yield from guard.settle_logins(request, response)
+    for one in logins_of(request).failed:
+        yield from tell_failure(guard, request, one.login, one.reservation)
 
 
 def count_failure(
@@ -85,11 +107,36 @@ def count_failure(
     typed = getattr(request, TYPED_ATTRIBUTE, None) or typed_name(credentials)
 
     def failure() -> Plan[Action, None]:
-        ask = yield from ask_of(guard, request, typed)
+        login, ask = yield from ask_of(guard, request, typed)
         if ask is not None:
-            yield from guard.spend(request, ask)
+            reservation = yield from guard.spend(ask)
+            if reservation is not None:
+                yield from tell_failure(guard, request, login, reservation)
 
     guard.run(failure())
+
+
+def tell_failure(
+    guard: Guard, request: HttpRequest | None, login: Login, reservation: Reservation
+) -> Plan[Action, None]:
+    """Write a failed attempt into the audit log, and tell of each block that it began."""
+    record("login_failed", account=login.account, address=login.address)
+    for bucket in reservation.full:
+        # Other attempts may have been given back since.
+        verdict = yield from guard.look(bucket)
+        if isinstance(verdict, RateLimitDecision) and not verdict.permitted:
+            record("login_locked", **login_facts(bucket.key), seconds=verdict.retry_after)
+            yield from tell(login_locked, request, login, verdict)
+
+
+def tell(
+    signal: Signal, request: HttpRequest | None, login: Login, decision: RateLimitDecision
+) -> Plan[Action, None]:
+    """Send a signal about a block; the user is named where the block is the account's."""
+    what = login_facts(decision.key or "")["what"]
+    user = None if what == "address" else login.user
+    model = get_user_model()
+    yield from send(signal, model, request=request, what=what, user=user, decision=decision)
 
 
 def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
@@ -97,13 +144,17 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     guard, request = get_guard(), django_request(request)
     if is_settled(request):
         logins_of(request).is_signed_in = True
-    if not (guard.options.enabled and guard.options.login.account and is_protected()):
+    rules, visitors = guard.options.login, guard.options.visitors
+    if not (guard.options.enabled and (rules.account or rules.pair) and is_protected()):
         return
-    visitors = guard.options.visitors
-    keys = {account_key(user, visitors), name_key(user.get_username(), visitors)}
+    account = account_digest(user, visitors)
+    accounts = {account, visitors.typed(user.get_username())}
     if not is_settled(request):
         if typed := getattr(request, TYPED_ATTRIBUTE, None):
-            keys.add(name_key(typed, visitors))
+            accounts.add(visitors.typed(typed))
+        keys = {account_key(one) for one in accounts}
+        if address := address_of(guard, request):
+            keys.add(pair_key(account, password_hash(user), address, visitors))
         guard.run(guard.forgive(keys))
         return
     # The typed name is settled together with its attempt.
@@ -111,10 +162,10 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     if not device_of(guard, request, user):
         # A known browser has a counter of its own; its success does not forgive the strangers'
         # failures.
-        logins.signed_in |= keys
-    if age := guard.options.login.device_age:
-        device = (Device.of(request, age) or Device.new()).after_login(user, visitors)
-        logins.device_cookie = device.cookie()
+        logins.signed_in |= {account_key(one) for one in accounts}
+    if rules.device_age:
+        device = Device.of(request, rules.device_age) or Device.new()
+        logins.device_cookie = device.after_login(user, visitors).cookie()
 
 
 def free_on_new_password(
@@ -126,9 +177,15 @@ def free_on_new_password(
     if not is_new or created:
         return
     guard = get_guard()
-    if guard.options.enabled and guard.options.login.account and is_protected():
-        key = account_key(instance, guard.options.visitors)
-        transaction.on_commit(lambda: guard.run(guard.forgive([key])), using=using, robust=True)
+    if not (guard.options.enabled and guard.options.login.account and is_protected()):
+        return
+    key = account_key(account_digest(instance, guard.options.visitors))
+
+    def free() -> None:
+        if guard.run(guard.forgive([key])):
+            record_unlocked(key)
+
+    transaction.on_commit(free, using=using, robust=True)
 
 
 def is_settled(request: HttpRequest | None) -> TypeGuard[HttpRequest]:
@@ -143,37 +200,47 @@ def is_protected() -> bool:
 
 def ask_of(
     guard: Guard, request: HttpRequest | None, typed: str | None
-) -> Plan[Action, Ask | None]:
-    """The limits that an attempt counts against; None if there are none."""
+) -> Plan[Action, tuple[Login, Ask | None]]:
+    """Whose an attempt is, and the limits that it counts against; None if there are none."""
     rules, visitors = guard.options.login, guard.options.visitors
+    nobody = Login(typed, None, None, None)
     if request is None:
         if not guard.options.enabled:
-            return None
+            return nobody, None
     else:
         _, is_exempt = yield from guard.screen(request)
         if is_exempt:
-            return None
+            return nobody, None
+    address = address_of(guard, request)
     limits: list[tuple[str, RateLimitRule]] = []
-    if typed and rules.account:
+    user, account = None, None
+    if typed:
         user = yield from find_user(typed)
+        account = account_digest(user, visitors) if user else visitors.typed(typed)
         device = device_of(guard, request, user)
-        if device is not None:
+        if device is not None and rules.account:
             # It takes the place of the account's counter, which all strangers share.
             own = device.key(user, visitors)
-            ways = tuple([(own, rule) for rule in rules.account])
-            return Ask(LOGIN, ways, quiet=True, noted=frozenset([own]))
-        key = account_key(user, visitors) if user else name_key(typed, visitors)
-        limits = [(key, rule) for rule in rules.account]
-    noted = frozenset([key for key, _ in limits])
-    if request is not None:
-        try:
-            address = visitors.address(request)
-        except MissingAddress:
-            address = None
+            limits = [(own, rule) for rule in rules.account]
+            return Login(typed, user, account, address), Ask.of_login(limits)
+        limits = [(account_key(account), rule) for rule in rules.account]
         if address:
-            limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
-    # Headers would tell everybody how much an account has left.
-    return Ask(LOGIN, tuple(limits), quiet=True, noted=noted) if limits else None
+            pair = pair_key(account, password_hash(user), address, visitors)
+            limits += [(pair, rule) for rule in rules.pair]
+    noted = [key for key, _ in limits]
+    if address:
+        limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
+    return Login(typed, user, account, address), Ask.of_login(limits, noted)
+
+
+def address_of(guard: Guard, request: HttpRequest | None) -> str | None:
+    """The address that a login counts by; None without a request, or if there is none to trust."""
+    if request is None:
+        return None
+    try:
+        return guard.options.visitors.address(request)
+    except MissingAddress:
+        return None
 
 
 def device_of(guard: Guard, request: HttpRequest | None, user: Any) -> Device | None:

@@ -5,12 +5,13 @@ settings that exclude each other, E005 the backend cannot be opened, E006 a wron
 an authentication backend that takes passwords before the protection of logins.
 Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
 W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
-W007 a cache whose connections wait for long, W008 proxies without a header. Warning of
-every ``check``: W009 a rule for what the URLconf does not have, W010 a one-time password reset
-that is not used. Info: I001 limits are off, since
-DEBUG is on.
+W007 a cache whose connections wait for long, W008 proxies without a header, W012 304 responses
+without headers. Warnings of every ``check``: W009 a rule for what the URLconf does not have, W010 a
+one-time password reset that is not used, W011 an audit log that is dropped. Info: I001 limits are
+off, since DEBUG is on.
 """
 
+import logging
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
@@ -18,10 +19,12 @@ from typing import Any
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.csrf import CsrfViewMiddleware
+from django.middleware.http import ConditionalGetMiddleware
 from django.urls import NoReverseMatch, Resolver404, URLResolver, get_resolver, resolve, reverse
 from django.urls.resolvers import LocalePrefixPattern
 from django.utils.module_loading import import_string
 
+from .audit import LOGGER as AUDIT_LOGGER
 from .conf import Settings, of_django, read_settings
 from .conf.sections import did_you_mean, quote
 from .connections import build_wiring, client_of_cache, open_settings
@@ -61,6 +64,19 @@ def check_debug(**kwargs: Any) -> list[CheckMessage]:
     message = "Nothing is limited while DEBUG is on."
     hint = 'Set RUSTAUTH["RATE_LIMIT"]["ENABLED"] to True to have limits, or to False to hide this.'
     return [checks.Info(message, hint=hint, id="rustauth_django.I001")]
+
+
+def check_audit(**kwargs: Any) -> list[CheckMessage]:
+    """An audit log that nobody keeps."""
+    settings, problems = read_settings()
+    logger = logging.getLogger(AUDIT_LOGGER)
+    if problems or settings.audit is None:
+        return []
+    if logger.isEnabledFor(logging.INFO) and logger.hasHandlers():
+        return []
+    message = f'RUSTAUTH["AUDIT"] is set, but the logger {AUDIT_LOGGER!r} drops its lines.'
+    hint = "Give this logger a handler and the level INFO in LOGGING."
+    return [warning("W011", message, hint)]
 
 
 def check_logins(**kwargs: Any) -> list[CheckMessage]:
@@ -226,7 +242,9 @@ def is_quick(alias: str) -> bool:
 
 def _check_middleware() -> Iterator[CheckMessage]:
     limiter: type = import_string(MIDDLEWARE_PATH)
-    places: dict[type, list[int]] = {limiter: [], CsrfViewMiddleware: []}
+    places: dict[type, list[int]] = {
+        kind: [] for kind in (limiter, CsrfViewMiddleware, ConditionalGetMiddleware)
+    }
     for index, path in enumerate(of_django("MIDDLEWARE")):
         try:
             found = import_string(path)
@@ -235,7 +253,7 @@ def _check_middleware() -> Iterator[CheckMessage]:
         for kind in places:
             if isinstance(found, type) and issubclass(found, kind):
                 places[kind].append(index)
-    ours, csrf = places[limiter], places[CsrfViewMiddleware]
+    ours, csrf, conditional = places.values()
     if not ours:
         yield warning(
             "W002",
@@ -254,4 +272,11 @@ def _check_middleware() -> Iterator[CheckMessage]:
             "MIDDLEWARE has RateLimitMiddleware before CsrfViewMiddleware: other sites can"
             " spend your visitors' limits with forged forms.",
             "Move RateLimitMiddleware to the end.",
+        )
+    if ours and conditional and conditional[0] < ours[0]:
+        yield warning(
+            "W012",
+            "MIDDLEWARE has ConditionalGetMiddleware before RateLimitMiddleware: its 304 responses"
+            " have no RateLimit headers.",
+            "Move ConditionalGetMiddleware behind RateLimitMiddleware.",
         )

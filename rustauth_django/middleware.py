@@ -7,6 +7,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
 
+from .attempts import settle
 from .conf import of_django, session_cookie
 from .connections import get_guard
 from .limits.devices import COOKIE
@@ -45,7 +46,7 @@ class RateLimitMiddleware:
         response = self.get_response(request)
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
-            guard.run(guard.settle_logins(request, response))
+            guard.run(settle(guard, request, response))
             remember(request, response)
         response = after(request, response)
         return response.render() if is_to_be_rendered(response) else response
@@ -55,7 +56,7 @@ class RateLimitMiddleware:
         response = await self.get_response(request)
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
-            await guard.arun(guard.settle_logins(request, response))
+            await guard.arun(settle(guard, request, response))
             remember(request, response)
         response = after(request, response)
         if is_to_be_rendered(response):

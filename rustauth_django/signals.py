@@ -6,6 +6,13 @@ from django.dispatch import Signal
 rate_limited = Signal()
 #: A request would have been refused, had the limit not been a shadow. The same arguments.
 rate_limit_shadowed = Signal()
+#: An attempt to sign in was refused before its password was checked: ``request``, ``what`` is
+#: blocked ("account", "address" or "device"), the ``user`` or None, ``decision``. Sender: the user
+#: model.
+login_blocked = Signal()
+#: A failed attempt began a block, with the same arguments; ``decision`` says how long it lasts. The
+#: ``user`` of an address is None.
+login_locked = Signal()
 #: The server stopped or began to answer: ``available``, ``location``, ``error`` or None.
 #: Sender: the class ``Limiter``.
 backend_state_changed = Signal()

@@ -323,13 +323,27 @@ def test_an_undone_attempt_takes_its_block_and_its_step_along(limits: Face) -> N
         now += 10
 
 
+def test_what_is_forgiven_is_forgiven_once(limits: Face) -> None:
+    """The second time it changes nothing, and says so; nor where only others are under way."""
+    settle = Face(limits.target.backend, limits.runner)
+    for name in ALGORITHM_NAMES:
+        rule = rule_of(name)
+        (bucket,) = limits.target.attempt([(name, rule)], [name]).buckets
+        limits.consume(name, rule)
+        forgive = Settle((Attempt(bucket, 0, "forgive"),))
+        assert [settle.run(forgive) for _ in range(2)] == [1, 0]
+        settle.run(limits.target.attempt([(name, rule)], [name]))
+        assert settle.run(forgive) == 0
+        assert limits.peek(name, rule).remaining == 2
+
+
 def test_a_settled_attempt_makes_no_bucket(limits: Face) -> None:
     """That has ended meanwhile, or was reset."""
     settle = Face(limits.target.backend, limits.runner)
     for name in ALGORITHM_NAMES:
         (bucket,) = limits.target.attempt([(name, rule_of(name))], [name]).buckets
         for ending in get_args(Ending):
-            settle.run(Settle((Attempt(bucket, T, ending),)))
+            assert settle.run(Settle((Attempt(bucket, T, ending),))) == 0
         assert limits.peek(name, rule_of(name), T).remaining == 3
         assert not limits.reset(name)
 

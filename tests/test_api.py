@@ -42,6 +42,7 @@ def test_public_modules() -> None:
     internal = {
         "__init__",
         "attempts",
+        "audit",
         "engine",
         "limits",
         "conf",

@@ -16,7 +16,7 @@ LINES = [
     ["engine"],
     ["limits"],
     ["storage", "stores", "conf", "connections"],
-    ["sessions", "verification"],
+    ["audit", "sessions", "verification"],
     ["middleware", "decorators", "attempts", "login"],
     ["contrib", "management", "checks", "apps", ""],
 ]

@@ -9,7 +9,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient, Client, override_settings
 
 from rustauth_django import InvalidConfig, RateLimitRule, rate_limit_store, secondary_storage
-from rustauth_django.conf import DEFAULTS, RATE_LIMIT_DEFAULTS, SESSIONS_DEFAULTS, get_settings
+from rustauth_django.conf import (
+    AUDIT_DEFAULTS,
+    DEFAULTS,
+    RATE_LIMIT_DEFAULTS,
+    SESSIONS_DEFAULTS,
+    get_settings,
+)
 from rustauth_django.connections import get_stores
 from rustauth_django.middleware import RateLimitMiddleware
 
@@ -481,6 +487,7 @@ def deployment(rustauth: Any, **settings: Any) -> list[str]:
 
 OURS = "rustauth_django.middleware.RateLimitMiddleware"
 CSRF = "django.middleware.csrf.CsrfViewMiddleware"
+CONDITIONAL = "django.middleware.http.ConditionalGetMiddleware"
 
 
 @pytest.mark.parametrize(
@@ -493,6 +500,8 @@ CSRF = "django.middleware.csrf.CsrfViewMiddleware"
         ({"URL": "redis://h"}, {"MIDDLEWARE": [CSRF, OURS]}, []),
         ({"URL": "redis://h"}, {"MIDDLEWARE": [OURS, CSRF]}, ["W003"]),
         ({"URL": "redis://h"}, {"MIDDLEWARE": [OURS, OURS]}, ["W003"]),
+        ({"URL": "redis://h"}, {"MIDDLEWARE": [CONDITIONAL, CSRF, OURS]}, ["W012"]),
+        ({"URL": "redis://h"}, {"MIDDLEWARE": [CSRF, OURS, CONDITIONAL]}, []),
         ({"URL": "redis://h"}, {"MIDDLEWARE": ["no.such", "tests.test_conf.Subclass"]}, []),
         ({"URL": "redis://h", "RATE_LIMIT": {"ENABLED": False}}, {}, ["W004"]),
         ({"URL": "redis://h"}, {"DEBUG": True}, ["W004"]),
@@ -573,7 +582,9 @@ def test_every_setting_is_known() -> None:
         "PLAIN_TOKENS",
         "RATE_LIMIT",
         "SESSIONS",
+        "AUDIT",
     }
+    assert set(AUDIT_DEFAULTS) == {"TO", "ADDRESSES"}
     assert set(SESSIONS_DEFAULTS) == {"UPDATE_AGE", "REVOKE_ON_CHANGE"}
     assert set(RATE_LIMIT_DEFAULTS) == {
         "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",

@@ -13,7 +13,13 @@ from django.core.management import load_command_class
 
 import rustauth_django
 from rustauth_django import RateLimitRule, RustAuthStores, signals, verification
-from rustauth_django.conf import DEFAULTS, LOGIN_DEFAULTS, RATE_LIMIT_DEFAULTS, SESSIONS_DEFAULTS
+from rustauth_django.conf import (
+    AUDIT_DEFAULTS,
+    DEFAULTS,
+    LOGIN_DEFAULTS,
+    RATE_LIMIT_DEFAULTS,
+    SESSIONS_DEFAULTS,
+)
 from rustauth_django.decorators import rate_limit
 from rustauth_django.engine.operations import Describe
 from rustauth_django.engine.plans import drive
@@ -31,7 +37,9 @@ DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
 COMMANDS = [path.stem for path in (ROOT / "rustauth_django/management/commands").glob("rust*.py")]
 
 
-@pytest.mark.parametrize("name", [*DEFAULTS, *RATE_LIMIT_DEFAULTS, *SESSIONS_DEFAULTS])
+@pytest.mark.parametrize(
+    "name", [*DEFAULTS, *RATE_LIMIT_DEFAULTS, *SESSIONS_DEFAULTS, *AUDIT_DEFAULTS]
+)
 def test_every_setting_has_a_paragraph(name: str) -> None:
     """In docs/settings.md under a heading, and a line in the README."""
     headings = [line for line in DOCS["settings.md"].splitlines() if line.startswith("#")]
@@ -73,7 +81,8 @@ def test_every_check_is_documented() -> None:
 @pytest.mark.parametrize("name", [name for name in vars(signals) if name[0] != "_"])
 def test_every_signal_is_documented(name: str) -> None:
     """With what it tells."""
-    assert f"`{name}`" in DOCS["rate-limits.md"] + DOCS["sessions.md"] or name == "Signal"
+    pages = DOCS["rate-limits.md"] + DOCS["sessions.md"] + DOCS["login.md"]
+    assert f"`{name}`" in pages or name == "Signal"
 
 
 def test_every_argument_of_the_decorator_is_documented() -> None:

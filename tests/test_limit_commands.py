@@ -25,7 +25,7 @@ from rustauth_django import RateLimitRule, RustAuthStores
 from rustauth_django.conf import get_settings
 from rustauth_django.connections import get_stores
 from rustauth_django.decorators import rate_limit
-from rustauth_django.limits.keys import account_key, name_key
+from rustauth_django.limits.keys import account_digest, account_key
 from rustauth_django.limits.standings import rule_named
 
 from .servers import Server
@@ -451,10 +451,10 @@ def test_unblock_frees_a_user(site: Site) -> None:
     mine = {
         f"user:{user.pk}|view",
         f"192.0.2.1|user:{user.pk}|v",
-        name_key("ann", visitors),
-        account_key(user, visitors),
+        account_key(visitors.typed("ann")),
+        account_key(account_digest(user, visitors)),
     }
-    others = {f"user:{user.pk}0|view", name_key("bob", visitors)}
+    others = {f"user:{user.pk}0|view", account_key(visitors.typed("bob"))}
     for key in mine | others:
         spend(key, FIVE)
     *freed, summary = run("rustauth_unblock", "--user", f"{user.pk}")

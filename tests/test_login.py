@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
-from rustauth_django.limits.keys import name_key
+from rustauth_django.limits.keys import account_key
 
 from .people import PASSWORD
 from .site import Site
@@ -125,7 +125,7 @@ def test_the_page_is_one_for_people(local: Site) -> None:
     local.statuses("POST", "/form/", 5, wrong())
     page = local.post("/form/", right(), accept="text/html")
     assert page.status_code == 429
-    assert b"Too many requests" in page.content
+    assert b"There were too many failed attempts to sign in to this account." in page.content
 
 
 def test_refused_attempts_extend_nothing(local: Site) -> None:
@@ -190,7 +190,7 @@ def test_names_are_in_no_key(local: Site) -> None:
     local.post("/api/", wrong("ada@example.com"))
     assert not [key for key in local.buckets() if "ada" in key]
     visitors = get_guard().options.visitors
-    assert name_key("ADA@example.com", visitors) in local.buckets()
+    assert account_key(visitors.typed("ADA@example.com")) in local.buckets()
 
 
 def test_without_a_request_the_account_counts(local: Site) -> None:

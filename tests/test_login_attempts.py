@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
-from rustauth_django.limits.keys import name_key
+from rustauth_django.limits.keys import account_key
 
 from .people import PASSWORD, PeopleBackend
 from .site import PeerClient, Site
@@ -228,7 +228,10 @@ def test_twelve_right_passwords_pass(local: Site, way: str) -> None:
         assert answer.status_code in (200, 302)
     for rule, key in (
         (get_guard().options.login.address[0], "127.0.0.1|login"),
-        (get_guard().options.login.account[0], name_key("ada", get_guard().options.visitors)),
+        (
+            get_guard().options.login.account[0],
+            account_key(get_guard().options.visitors.typed("ada")),
+        ),
     ):
         assert rate_limit_store.peek(key, rule).remaining == rule.max
 

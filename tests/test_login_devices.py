@@ -15,7 +15,7 @@ from django.urls import path
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
 from rustauth_django.limits.devices import COOKIE, MAX_ACCOUNTS
-from rustauth_django.limits.keys import account_key
+from rustauth_django.limits.keys import account_digest, account_key
 
 from .people import PASSWORD
 from .site import PeerClient, Site
@@ -104,7 +104,7 @@ def test_a_new_password_is_a_new_browser(site: Site, ada: User) -> None:
     assert strangers.wrong(6)[-1] == 429
     ada.set_password("another horse")
     options = get_guard().options
-    (rule,), key = options.login.account, account_key(ada, options.visitors)
+    (rule,), key = options.login.account, account_key(account_digest(ada, options.visitors))
     with transaction.atomic():
         ada.save()
         assert not rate_limit_store.peek(key, rule).permitted

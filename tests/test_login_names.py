@@ -12,7 +12,7 @@ from django.urls import path
 
 from rustauth_django.connections import get_guard
 from rustauth_django.contrib.auth import is_same_address
-from rustauth_django.limits.keys import account_key, name_key
+from rustauth_django.limits.keys import account_digest, account_key
 
 from .site import Site
 
@@ -124,8 +124,10 @@ def test_a_name_that_no_column_holds_counts(local: Site) -> None:
 def test_a_key_given_as_text_is_the_same_key() -> None:
     """Some code sets primary keys as they came from a URL."""
     visitors = get_guard().options.visitors
-    assert account_key(User(pk=7), visitors) == account_key(User(pk="7"), visitors)
-    assert account_key(User(pk=7), visitors) != name_key("7", visitors)
+    assert account_key(account_digest(User(pk=7), visitors)) == account_key(
+        account_digest(User(pk="7"), visitors)
+    )
+    assert account_key(account_digest(User(pk=7), visitors)) != account_key(visitors.typed("7"))
 
 
 @pytest.mark.parametrize(

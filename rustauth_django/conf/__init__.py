@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "PLAIN_TOKENS": [],
     "RATE_LIMIT": {},
     "SESSIONS": {},
+    "AUDIT": None,
 }
 SESSIONS_DEFAULTS: dict[str, Any] = {
     "UPDATE_AGE": 86_400,
@@ -67,9 +68,12 @@ RATE_LIMIT_DEFAULTS: dict[str, Any] = {
 MAX_COOKIE_AGE = 400 * 86_400
 LOGIN_DEFAULTS: dict[str, Any] = {
     "DEVICE_COOKIE": 180 * 86_400,
+    "PAIR": None,
     "ACCOUNT": {"window": 900, "max": 5, "escalate": [60, 300, 3600]},
     "ADDRESS": "20/15m",
 }
+LOGIN_RATES = ("ACCOUNT", "ADDRESS", "PAIR")
+AUDIT_DEFAULTS: dict[str, Any] = {"TO": "log", "ADDRESSES": False}
 SELECTORS: tuple[SelectorKind, ...] = get_args(SelectorKind)
 # A rule is "window" and "max", with or without options, or a rate as text.
 RULE_OPTIONS = ("algorithm", "burst", "escalate")
@@ -94,6 +98,13 @@ class SessionOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """``RUSTAUTH["AUDIT"]``: does a line have the client's address?"""
+
+    addresses: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """``settings.RUSTAUTH``, checked and complete."""
 
@@ -108,6 +119,7 @@ class Settings:
     local_refusals: float
     rate_limit: GuardOptions
     sessions: SessionOptions
+    audit: AuditOptions | None
 
 
 _current: Settings | None = None
@@ -183,7 +195,16 @@ def _read_top(top: Section) -> Settings:
         local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", _is_short),
         rate_limit=_read_rate_limit(limits),
         sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
+        audit=_read_audit(top),
     )
+
+
+def _read_audit(top: Section) -> AuditOptions | None:
+    if top.raw.get("AUDIT") is None:
+        return None
+    section = top.within("AUDIT", AUDIT_DEFAULTS)
+    section.get("TO", '"log"', lambda value: value == "log")
+    return AuditOptions(section.get("ADDRESSES", "True or False", _is_bool))
 
 
 def _read_sessions(section: Section) -> SessionOptions:
@@ -242,17 +263,19 @@ def _read_access(section: Section, name: str) -> Access:
 
 
 def _read_login(section: Section) -> LoginRules:
-    found: dict[str, tuple[RateLimitRule, ...]] = {}
-    for name in ("ACCOUNT", "ADDRESS"):
+    found: dict[str, tuple[RateLimitRule, ...]] = {name.lower(): () for name in LOGIN_RATES}
+    for name in LOGIN_RATES:
         value = section.raw.get(name, section.defaults[name])
         with section.noting(name):
             rules = () if value is None else _read_rates(value, as_written=True)
-            if name == "ACCOUNT" and any(rule.capacity > MAX_LOG for rule in rules):
+            if name != "ADDRESS" and any(rule.capacity > MAX_LOG for rule in rules):
                 # A bucket lists its attempts under way one by one, so the list needs a bound.
                 raise Wrong(f"must be at most {MAX_LOG} attempts", RULE_HINT)
             found[name.lower()] = rules
     age = section.get("DEVICE_COOKIE", "an int of seconds above 0, or None", _is_age)
-    return LoginRules(found.get("account", ()), found.get("address", ()), age)
+    return LoginRules(
+        **{name.lower(): found.get(name.lower(), ()) for name in LOGIN_RATES}, device_age=age
+    )
 
 
 def _is_age(value: Any) -> bool:

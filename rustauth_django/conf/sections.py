@@ -61,7 +61,7 @@ class Section:
     def within(self, name: str, defaults: dict[str, Any]) -> "Section":
         """A setting that is itself a dictionary of settings."""
         raw = self.get(name, "a dictionary", lambda value: isinstance(value, dict))
-        return Section(raw, defaults, self.at(name), self.problems)
+        return Section(raw or {}, defaults, self.at(name), self.problems)
 
     @contextmanager
     def noting(self, name: object, id: str = "E003") -> Iterator[None]:

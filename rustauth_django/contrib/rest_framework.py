@@ -11,7 +11,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
 from ..limits.rates import Uncounted
-from ..limits.responses import CODES
+from ..limits.responses import PAGES
 from .throttling import Throttling
 
 
@@ -20,7 +20,7 @@ class Unavailable(APIException):
 
     status_code = 503
     default_code = "unavailable"
-    default_detail = CODES[503][1]
+    default_detail = PAGES["503"].message
 
     def __init__(self, wait: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
-from .keys import LOGIN, Visitors, account_digest
+from .keys import LOGIN, Visitors, account_digest, password_hash
 
 COOKIE = "rustauth_device"
 SALT = "rustauth_django.limits.devices"
@@ -68,5 +68,4 @@ class Device:
 
     def _mark(self, user: Any, visitors: Visitors) -> str:
         account = account_digest(user, visitors)
-        hash_of = getattr(user, "get_session_auth_hash", str)  # AbstractBaseUser's
-        return visitors.digest(f"device:{self.number}:{account}:{hash_of()}")[:32]
+        return visitors.digest(f"device:{self.number}:{account}:{password_hash(user)}")[:32]

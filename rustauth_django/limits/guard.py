@@ -15,13 +15,13 @@ from ..engine.durations import ceil_seconds
 from ..engine.plans import Call, Plan, adrive, drive, send
 from ..signals import rate_limit_shadowed, rate_limited
 from .headers import limit_headers
-from .keys import MissingAddress, Subject
+from .keys import LOGIN, MissingAddress, Subject
 from .logins import LOGINS_ATTRIBUTE, Logins, logins_of
-from .operations import Attempt, Reservation
+from .operations import Attempt, Bucket, Reservation
 from .options import GuardOptions
 from .outages import Action, Limiter
 from .rates import OnError, RateLimitDecision, RateLimitRule, Uncounted, Verdict, binding
-from .responses import forbidden, refusal
+from .responses import forbidden, locked, refusal
 from .rules import Limit
 from .store import RateLimitStore
 
@@ -57,6 +57,19 @@ class Ask(NamedTuple):
         bucket = f"{address}|{limit.bucket}"
         limits = tuple([(bucket, rule) for rule in limit.rules])
         return cls(limit.name, limits, on_error=limit.on_error)
+
+    @classmethod
+    def of_login(
+        cls, limits: Iterable[tuple[str, RateLimitRule]], noted: Iterable[str] | None = None
+    ) -> "Ask | None":
+        """The limits of an attempt to sign in; None if there are none.
+
+        Their buckets list the attempts under way, all of them or only those of the keys in
+        ``noted``. Headers would tell everybody how much an account has left.
+        """
+        limits = tuple(limits)
+        keys = frozenset([key for key, _ in limits] if noted is None else noted)
+        return cls(LOGIN, limits, quiet=True, noted=keys) if limits else None
 
 
 class Reserved(NamedTuple):
@@ -201,11 +214,13 @@ class Guard:
             setattr(request, TOLD_ATTRIBUTE, (ask.name, told))
             request.rate_limit = told  # type: ignore[attr-defined]  # ours to add
 
-    def settle(self, attempts: Iterable[Attempt], *, is_here: bool) -> Plan[Action, None]:
-        """End a reservation, on the server or in this process's memory."""
+    def settle(self, attempts: Iterable[Attempt], *, is_here: bool) -> Plan[Action, int]:
+        """End a reservation, on the server or in this process's memory. How many attempts changed
+        anything?
+        """
         # A reservation that no bucket lists as under way can be kept without a call.
         open_ones = [one for one in attempts if one.ending != "keep" or one.bucket.notes_attempts]
-        yield from self._limiter.settle(open_ones, is_here=is_here)
+        return (yield from self._limiter.settle(open_ones, is_here=is_here))
 
     def settle_logins(self, request: HttpRequest, response: HttpResponseBase) -> Plan[Action, None]:
         """At the end of a request: failed logins stay counted, the others are given back."""
@@ -216,29 +231,33 @@ class Guard:
         if logins.view and (is_refused or logins.is_success(request, response)):
             yield from self.undo(request, *logins.view)
 
-    def forgive(self, accounts: Iterable[str], logins: Logins | None = None) -> Plan[Action, None]:
+    def forgive(self, accounts: Iterable[str], logins: Logins | None = None) -> Plan[Action, int]:
         """Forgive the accounts with these keys their past failures, but no attempt that is under
-        way.
+        way. How many buckets changed?
         """
-        rules = self.options.login.account
+        rules = self.options.login
         forgiven = [
             Attempt(bucket, 0, "forgive")
             for key in accounts
-            if rules
-            for bucket in self.store.attempt([(key, rule) for rule in rules], [key]).buckets
+            if (of_key := rules.pair if key.startswith("pair:") else rules.account)
+            for bucket in self.store.attempt([(key, rule) for rule in of_key], [key]).buckets
         ]
+        changed = 0
         for is_here in (False, True):
             ended = logins.endings(is_here=is_here) if logins else []
-            yield from self.settle([*ended, *forgiven], is_here=is_here)
+            changed += yield from self.settle([*ended, *forgiven], is_here=is_here)
+        return changed
 
-    def spend(self, request: HttpRequest | None, ask: Ask) -> Plan[Action, None]:
-        """Count a request that was only looked at before. If the bucket is full by now, nothing is
-        lost.
-        """
+    def spend(self, ask: Ask) -> Plan[Action, Reservation | None]:
+        """Count a request that was only looked at before; None if there is no room left by now."""
         operation = self.store.consumption(ask.limits, cost=ask.cost)
-        verdict = yield from self._limiter.consume(operation, ask.on_error)
-        if request is not None and not ask.shadow and not ask.quiet:
-            leave(request, ask.name, verdict)
+        _, reservation = yield from self._limiter.reserve(operation, ask.on_error)
+        return reservation
+
+    def look(self, bucket: Bucket) -> Plan[Action, Verdict]:
+        """How a limit stands, without counting or telling anything."""
+        operation = self.store.inspection([(bucket.key, bucket.rule)])
+        return (yield from self._limiter.consume(operation, None))
 
     def refuse(
         self,
@@ -308,7 +327,7 @@ def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     """
     verdict = getattr(request, REFUSED_ATTRIBUTE, None)
     if verdict is not None:
-        response = refusal(request, verdict)
+        response = locked(request, verdict)
     told = getattr(request, TOLD_ATTRIBUTE, None)
     if told is not None:
         for name, value in limit_headers(*told).items():

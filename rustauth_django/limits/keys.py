@@ -177,19 +177,49 @@ def user_key(pk: Any) -> str:
     return f"user:{pk}"
 
 
-def name_key(name: str, visitors: Visitors) -> str:
-    """The key under which failed logins with an unknown name are counted."""
-    return f"account:{visitors.typed(name)}|{LOGIN}"
+def account_key(account: str) -> str:
+    """The key under which failed logins are counted in the account of this HMAC: a user's, however
+    the name is spelled, or that of a name that is no user's.
+    """
+    return f"account:{account}|{LOGIN}"
 
 
-def account_key(user: Any, visitors: Visitors) -> str:
-    """The key under which a user's failed logins are counted, however the name is spelled."""
-    return f"account:{account_digest(user, visitors)}|{LOGIN}"
+def pair_key(account: str, password: str, address: str, visitors: Visitors) -> str:
+    """The key under which failed logins in an account from an address are counted.
+
+    ``account`` is the account's HMAC. A new ``password``, of which this is the hash, begins new
+    counters at every address.
+    """
+    return f"pair:{account}|{visitors.digest(password)[:16]}|{address}|{LOGIN}"
+
+
+def login_facts(key: str) -> dict[str, str]:
+    """What a key of the limits on logins is about: ``what``, and the ``account`` as its HMAC or the
+    ``address``, or both.
+    """
+    subject, *others = key.split("|")
+    kind, _, digest = subject.partition(":")
+    if kind == "pair":
+        return {"what": kind, "account": digest, "address": others[1]}
+    if kind in ("account", "device"):
+        return {"what": kind, "account": digest}
+    return {"what": "address", "address": subject}
 
 
 def account_digest(user: Any, visitors: Visitors) -> str:
     """The HMAC of a user, which stands for the account in keys."""
-    return visitors.digest(f"pk:{user._meta.pk.to_python(user.pk)}")
+    return user_digest(user._meta.pk.to_python(user.pk), visitors)
+
+
+def user_digest(pk: Any, visitors: Visitors) -> str:
+    """The HMAC of a user with this primary key."""
+    return visitors.digest(f"pk:{pk}")
+
+
+def password_hash(user: Any) -> str:
+    """What changes with the user's password; "" for nobody and for models without passwords."""
+    hash_of = getattr(user, "get_session_auth_hash", None)  # AbstractBaseUser's
+    return str(hash_of()) if hash_of else ""
 
 
 def _read_user_or_ip(request: HttpRequest, visitors: Visitors) -> Plan[Call, str | None]:

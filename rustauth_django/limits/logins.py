@@ -12,13 +12,29 @@ from .operations import Attempt, Reservation
 LOGINS_ATTRIBUTE = "_rate_limit_logins"
 
 
-@dataclass(slots=True)
-class Try:
-    """One call of ``authenticate()``: the typed name, and the reservations made for it."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Login:
+    """An attempt to sign in: the name as it was ``typed``, the ``user`` whom it names or None, the
+    ``account`` as an HMAC, and the ``address``.
+    """
 
     typed: str | None
+    user: Any
+    account: str | None
+    address: str | None
+
+
+@dataclass(slots=True, repr=False)
+class Try:
+    """One call of ``authenticate()``, and the reservations made for it."""
+
+    login: Login
     reservation: Reservation
     has_failed: bool = False
+
+    @property
+    def typed(self) -> str | None:
+        return self.login.typed
 
 
 class Logins:
@@ -52,6 +68,12 @@ class Logins:
     def done(self) -> list[Try]:
         """The attempts that have not failed, so a user was found."""
         return [] if self.has_crashed else [one for one in self.tries if not one.has_failed]
+
+    @property
+    def failed(self) -> list[Try]:
+        """The attempts that stay counted because their passwords were wrong."""
+        typed = {one.typed for one in self.done if one.typed}
+        return [one for one in self.tries if one.has_failed and one.typed not in typed]
 
     @property
     def accounts(self) -> set[str]:

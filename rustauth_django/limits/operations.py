@@ -173,6 +173,8 @@ class Reservation(NamedTuple):
 
     #: Each bucket, and when it was counted there, in its epoch milliseconds.
     counted: tuple[tuple[Bucket, int], ...]
+    #: The buckets that have no room left since.
+    full: tuple[Bucket, ...]
     #: Was it counted in this process's memory, because of an outage?
     is_here: bool
 
@@ -228,6 +230,8 @@ class Settle(Operation[int]):
             changed = UNDO[rule.counted_by](state, at, self.cost, *rule.numbers)
         elif attempt.ending == "forgive":
             changed = replay(rule.counted_by, rule.numbers, others)
+        if changed == state:
+            changed = None
         if changed is not None:
             memory.change_state(physical, rule.slot, changed)
         if others != before:

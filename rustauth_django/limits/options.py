@@ -10,13 +10,14 @@ from .rules import RuleSet
 
 @dataclass(frozen=True, slots=True)
 class LoginRules:
-    """How many failed logins an account may have, and an address.
+    """How many failed logins an account may have, an address, and an account from one address.
 
     ``device_age`` is the lifetime of the device cookie in seconds; None means no such cookie.
     """
 
     account: tuple[RateLimitRule, ...]
     address: tuple[RateLimitRule, ...]
+    pair: tuple[RateLimitRule, ...]
     device_age: int | None
 
 

@@ -103,9 +103,10 @@ class Limiter:
         verdict = binding(answer)
         if not verdict.permitted:
             return verdict, None
-        counted = zip(operation.buckets, answer, strict=True)
-        attempts = tuple([(bucket, one.counted_at_ms) for bucket, one in counted])
-        return verdict, Reservation(attempts, is_here)
+        found = list(zip(operation.buckets, answer, strict=True))
+        counted = tuple([(bucket, one.counted_at_ms) for bucket, one in found])
+        full = tuple([bucket for bucket, one in found if not one.remaining])
+        return verdict, Reservation(counted, full, is_here)
 
     def _without_server(
         self, operation: Consume, error: BackendError, on_error: OnError | None
@@ -123,18 +124,20 @@ class Limiter:
             return Uncounted(permitted=False, retry_after=wait)
         return self._stand_in.run(operation)
 
-    def settle(self, attempts: Iterable[Attempt], *, is_here: bool) -> Plan[Action, None]:
-        """End attempts where they were counted; while the server is away, they stay counted."""
+    def settle(self, attempts: Iterable[Attempt], *, is_here: bool) -> Plan[Action, int]:
+        """End attempts where they were counted; while the server is away, they stay counted. How
+        many changed anything?
+        """
         operation = Settle(tuple(attempts))
         if not operation.attempts:
-            return
+            return 0
         if is_here:
-            self._stand_in.run(operation)
-            return
+            return self._stand_in.run(operation)
         try:
-            yield from self._ask(operation)
+            changed: int = yield from self._ask(operation)
         except BackendError:
-            return
+            return 0
+        return changed
 
     def _ask(self, operation: Operation[Any]) -> Plan[Action, Any]:
         if not self._breaker.may_ask():

@@ -21,6 +21,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils.timezone import is_aware, make_aware
 
+from ..audit import record_revoked
 from ..conf import Settings, get_settings, of_django
 from ..connections import get_feature, get_guard, get_stores
 from ..engine.operations import Operation
@@ -323,12 +324,14 @@ def _revoking_one(user_id: str, id: str) -> "SessionPlan[int]":
 
 def _told(user: Any, count: int) -> int:
     if count:
+        record_revoked(user.pk, count)
         sessions_revoked.send_robust(type(user), user=user, count=count)
     return count
 
 
 async def _atold(user: Any, count: int) -> int:
     if count:
+        record_revoked(user.pk, count)
         await sessions_revoked.asend_robust(type(user), user=user, count=count)
     return count
 

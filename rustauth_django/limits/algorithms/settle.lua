@@ -114,6 +114,13 @@ local function keep(key, field, state)
   end
 end
 
+local function is_same(field, state, new_state)
+  if field == '' then
+    return state[1] == (new_state[1] or false) and state[2] == (new_state[2] or false)
+  end
+  return (state or '') == new_state
+end
+
 local changed = 0
 for i = 1, #KEYS do
   local key, n = KEYS[i], 6 * i - 2
@@ -142,7 +149,7 @@ for i = 1, #KEYS do
     end
     new_state = (field == '' and new_state[1] or field ~= '' and new_state) and new_state or ''
   end
-  if new_state then
+  if new_state and not is_same(field, state, new_state) then
     keep(key, field, new_state)
     is_changed = true
   end

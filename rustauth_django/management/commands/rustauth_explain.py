@@ -16,6 +16,7 @@ from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 from django.utils.translation import get_language, get_language_from_path, override
 
+from ...checks import MIDDLEWARE_PATH
 from ...conf import of_django
 from ...connections import get_guard
 from ...decorators import Limited, limits_on, name_of
@@ -26,7 +27,6 @@ from ...limits.keys import MissingAddress
 from ...limits.rates import RateLimitRule
 from ...limits.standings import read_bucket
 from ...limits.store import RateLimitStore
-from ...middleware import RateLimitMiddleware
 from ..base import StoresCommand, find_user, one_line, read_address, whole_steps
 
 NO_ADDRESS = 'refused: there is no address to trust, and MISSING_IP is "deny"'
@@ -133,7 +133,7 @@ def _explain(guard: Guard, backend: Backend, request: HttpRequest) -> Iterator[s
     if is_done:
         yield "It is refused with 403, by DENY." if response else "It is not limited, by ALLOW."
         return
-    if not has_middleware(RateLimitMiddleware):
+    if not has_middleware(import_string(MIDDLEWARE_PATH)):
         yield "RateLimitMiddleware is not in MIDDLEWARE."
     elif getattr(match.func, "rate_limit_exempt", False):
         yield "RateLimitMiddleware passes over it: the view is marked with rate_limit_exempt."

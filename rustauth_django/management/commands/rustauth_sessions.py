@@ -2,6 +2,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ... import audit
 from ...engine.keyspace import pages
 from ...engine.operations import GetMany, Unlink
 from ...engine.plans import drive
@@ -35,6 +36,8 @@ class Command(StoresCommand):
             if user is None:
                 # The user is deleted, but sessions of theirs may be left.
                 count = drive(user_sessions().revoke(user_id), self.stores.backend.run)
+                if count:
+                    audit.record_revoked(user_id, count)
             else:
                 count = revoke_sessions(user)
             self.say(count, f"of user {user_id}")
@@ -63,6 +66,8 @@ class Command(StoresCommand):
             # in now.
             for user_id in filter(None, users.values()):
                 ended += drive(sessions.revoke(user_id), run)
+            if ended:
+                audit.record("sessions_revoked", count=ended)
             yield ended
 
     def list(self, records: Iterable[SessionRecord], format: str) -> None:

@@ -3,9 +3,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from ...audit import record_unlocked
 from ...connections import get_guard
 from ...limits.clients import normalize_address
-from ...limits.keys import account_digest, account_key, name_key, user_key
+from ...limits.keys import LOGIN, account_digest, account_key, user_key
 from ...limits.standings import walk
 from ..base import StoresCommand, find_user, read_address, whole_steps
 
@@ -33,13 +34,16 @@ class Command(StoresCommand):
             if user := find_user(options["user"]):
                 parts.add(user_key(user.pk))
                 name = str(user.get_username())
-                keys = [account_key(user, visitors), name_key(name, visitors)]
-                parts.add(f"device:{account_digest(user, visitors)}")
+                account = account_digest(user, visitors)
+                keys = [account_key(account), account_key(visitors.typed(name))]
+                parts |= {f"device:{account}", f"pair:{account}"}
         total = 0
         for key in whole_steps(self.free(chain(keys, self.keys_of(parts)))):
             if key is not None:
                 total += 1
                 self.show(key)
+                if key.endswith(f"|{LOGIN}"):
+                    record_unlocked(key)
         if total:
             self.show(f"Freed {total:,} bucket{'' if total == 1 else 's'} of {whose}.")
         else:
