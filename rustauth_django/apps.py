@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .attempts import count_failure, forgive, free_on_new_password
 from .checks import (
+    check_allauth,
     check_audit,
     check_debug,
     check_deployment,
@@ -40,6 +41,7 @@ class RustAuthConfig(AppConfig):
         checks.register(check_debug)
         checks.register(check_audit)
         checks.register(check_logins)
+        checks.register(check_allauth)
         checks.register(check_urls, checks.Tags.urls)
         checks.register(check_resets, checks.Tags.urls)
         checks.register(check_deployment, checks.Tags.security, deploy=True)

@@ -7,7 +7,8 @@ Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 it
 W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
 W007 a cache whose connections wait for long, W008 proxies without a header, W012 304 responses
 without headers. Warnings of every ``check``: W009 a rule for what the URLconf does not have, W010 a
-one-time password reset that is not used, W011 an audit log that is dropped. Info: I001 limits are
+one-time password reset that is not used, W011 an audit log that is dropped, W013 limits of
+django-allauth that answer first. Info: I001 limits are
 off, since DEBUG is on.
 """
 
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
+from django.apps import apps
+from django.contrib.auth import get_backends
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.csrf import CsrfViewMiddleware
@@ -31,9 +34,13 @@ from .connections import build_wiring, client_of_cache, open_settings
 from .exceptions import InvalidConfig
 from .limits.clients import Network
 from .limits.paths import base, matches, normalize_path
-from .limits.protection import FIRST, UNPROTECTED, unprotected, unprotected_backend
+from .limits.protection import FIRST, UNPROTECTED, protects, unprotected, unprotected_backend
 from .limits.rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
 
+# By their paths: the package is not needed.
+ALLAUTH_SETTINGS = "allauth.account.app_settings"
+ALLAUTH_ADAPTER = "allauth.account.adapter.get_adapter"
+OUR_ADAPTER = "rustauth_django.contrib.allauth.AccountAdapter"
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
 
 
@@ -85,6 +92,22 @@ def check_logins(**kwargs: Any) -> list[CheckMessage]:
     if backend is None:
         return []
     return [Error(f"{unprotected(backend)}.", hint=FIRST, id=UNPROTECTED)]
+
+
+def check_allauth(**kwargs: Any) -> list[CheckMessage]:
+    """django-allauth's own limits on logins, which answer before the protection of logins."""
+    if not (apps.is_installed("allauth.account") and any(map(protects, get_backends()))):
+        return []
+    limits, adapter = import_string(ALLAUTH_SETTINGS), import_string(ALLAUTH_ADAPTER)
+    hints = []
+    if limits.RATE_LIMITS.get("login_failed") and not protects(adapter()):
+        hints.append(f"Set ACCOUNT_ADAPTER = {OUR_ADAPTER!r}.")
+    if limits.RATE_LIMITS.get("login"):
+        hints.append('Set ACCOUNT_RATE_LIMITS = {"login": None}.')
+    if not hints:
+        return []
+    message = "django-allauth's own limits on logins answer before the protection of logins."
+    return [warning("W013", message, " ".join(hints))]
 
 
 def check_urls(**kwargs: Any) -> list[CheckMessage]:
