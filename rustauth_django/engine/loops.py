@@ -48,6 +48,7 @@ from .wire import (
     WAIT_SECONDS,
     borrowing_arguments,
     on_fork,
+    watch,
 )
 
 # The options that an async connection takes over from a sync one, besides those of TLS.
@@ -75,12 +76,16 @@ SHARED = frozenset(
 )
 # Further calls wait for their turn.
 MAX_IN_FLIGHT = 512
+# How often a connection is opened for one call, if it is lost at once.
+MAX_TRIES = 2
 # Commands whose replies are long or many: they have a connection of their own, so that nothing
 # waits behind a walk. It is closed when it was idle for so many seconds.
 WALKS = frozenset({"SCAN", "UNLINK", "INFO"})
 IDLE_SECONDS = 5.0
 # If a timer is later than this, the loop was busy, and replies may have arrived unread.
 LATE = 0.05
+# A connection that was idle for longer is looked at before it is used.
+DOUBTFUL_SECONDS = 0.05
 
 
 class Call(NamedTuple):
@@ -105,7 +110,12 @@ class Stream(asyncio.Protocol):
     """One connection. ``seconds`` is the deadline of a call from when it is sent, or None."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: Any, patience: float, on_lost: Any
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: Any,
+        patience: float,
+        on_lost: "Callable[[Stream], None]",
+        on_idle: "Callable[[Stream], None] | None" = None,
     ) -> None:
         self.connection = connection
         self.is_usable = True
@@ -113,16 +123,18 @@ class Stream(asyncio.Protocol):
         self._loop = loop
         self._seconds: float | None = connection.socket_timeout
         self._patience = patience
-        self._on_lost: Callable[[Stream], None] = on_lost
+        self._on_lost, self._on_idle = on_lost, on_idle
         self._reader = make_reader()
         self._in_flight: deque[Call] = deque()
         self._waiting: deque[Waiting] = deque()
         self._out: list[bytes] = []
         self._is_paused = False
+        self._is_released = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport = connection._writer.transport
         self._former_protocol = self._transport.get_protocol()
         self._transport.set_protocol(self)
+        self._is_readable = watch(self._transport.get_extra_info("socket"))
 
     def call(self, packed: bytes, asking: bool) -> "asyncio.Future[Any]":
         """Send, now or in turn; the future is the reply."""
@@ -187,6 +199,8 @@ class Stream(asyncio.Protocol):
             self.idle_since = self._loop.time()
             if not self.is_usable:
                 self._transport.abort()
+            elif self._on_idle is not None:
+                self._on_idle(self)
 
     def _go_on(self) -> None:
         """Send the calls that have waited for their turn."""
@@ -226,24 +240,27 @@ class Stream(asyncio.Protocol):
             self._timer.cancel()
         self._timer = self._loop.call_at(ends_at, self._look_at_the_clock, ends_at)
 
-    def _look_at_the_clock(self, when: float) -> None:
+    def _look_at_the_clock(self, when: float, is_second_look: bool = False) -> None:
         """Fail the calls that are out of time. One timer serves all calls, since their deadlines
         are in order.
+
+        A reply that is overdue ends the connection, whether or not somebody still waits for it.
         """
         self._timer = None
         now = self._loop.time()
-        if now - when > LATE:
-            self._set_timer(now + LATE / 2)
+        if now - when > LATE and not is_second_look:
+            self._timer = self._loop.call_later(LATE / 2, self._look_at_the_clock, when, True)
             return
         is_hung = False
         for future, ends_at in self._in_flight:
-            if future is None or future.done() or ends_at is None:
+            if ends_at is None:
                 continue
             if ends_at > now:
                 self._set_timer(ends_at)
                 break
-            future.set_exception(RedisTimeoutError(TIMED_OUT))
             is_hung = True
+            if future is not None and not future.done():
+                future.set_exception(RedisTimeoutError(TIMED_OUT))
         while self._waiting and self._waiting[0].ends_at <= now:
             waited = self._waiting.popleft().future
             if not waited.done():
@@ -269,15 +286,29 @@ class Stream(asyncio.Protocol):
     def is_busy(self) -> bool:
         return bool(self._in_flight or self._waiting)
 
+    @property
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Was it idle for so long that the server may have closed it, and is there something to
+        read? While the loop did not run, nobody has noticed.
+        """
+        if self._in_flight or self._loop.time() - self.idle_since < DOUBTFUL_SECONDS:
+            return False
+        return bool(self._is_readable())
+
     def close(self) -> None:
         """Close at once; calls in flight fail."""
         self._fail(RedisConnectionError(CLOSED))
         self._transport.abort()
 
     def release(self) -> bool:
-        """Restore the transport. Could the connection go back to its pool?"""
-        if self._in_flight or self._waiting or self._out or self._transport.is_closing():
+        """Restore the transport. Could the connection go back to its pool? It does so once."""
+        if self._is_released or self.is_busy or self._out or self._transport.is_closing():
             return False
+        self._is_released = True
         self._fail(RedisConnectionError(CLOSED))
         self._transport.set_protocol(self._former_protocol)
         return True
@@ -297,6 +328,8 @@ class LoopWire:
         # From a pool of fewer than four connections none may be held while idle.
         self._holds = owned or pool.max_connections >= 4
         self._streams: dict[bool, Stream] = {}
+        # Those that take no more calls, until they are closed.
+        self._retired: set[Stream] = set()
         self._opening: dict[bool, asyncio.Task[Stream]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -305,13 +338,17 @@ class LoopWire:
         packed = pack(command)
         is_walk = command[0] in WALKS
         stream = self._streams.get(is_walk)
-        if stream is None or not stream.is_usable:
-            stream = await self._open(is_walk)
-        try:
-            return await stream.call(packed, asking)
-        finally:
-            if not self._holds:
-                self._let_go(stream)
+        if stream is not None and stream.is_doubtful:
+            # The loop reads what is there.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if stream.is_closing:
+                stream = None
+        for _ in range(MAX_TRIES):
+            if stream is None or not stream.is_usable:
+                stream = await self._open(is_walk)
+        assert stream is not None
+        return await stream.call(packed, asking)
 
     async def _open(self, is_walk: bool) -> Stream:
         """One new connection for all callers that need one now; the cancellation of one caller does
@@ -320,41 +357,79 @@ class LoopWire:
         opening = self._opening.get(is_walk)
         if opening is None:
             opening = self._loop.create_task(self._connect(is_walk))
-            self._opening[is_walk] = opening
+            # A task that is started eagerly may have ended here.
+            if not opening.done():
+                self._opening[is_walk] = opening
             opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(opening)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if opening.cancelled() and not (task and task.cancelling()):
+                # The connections were closed meanwhile; nobody cancels the caller.
+                raise RedisConnectionError(CLOSED) from None
+            if not self._holds:
+                opening.add_done_callback(self._let_go_unused)
+            raise
+
+    def _let_go_unused(self, opening: "asyncio.Task[Stream]") -> None:
+        """Give back a connection whose callers are gone; others that want it have time to come."""
+        if not opening.cancelled() and opening.exception() is None:
+            self._loop.call_later(LATE, self._let_go, opening.result())
 
     async def _connect(self, is_walk: bool) -> Stream:
         try:
             connection = await (self._make() if self._owned else self._borrow())
-            stream = Stream(self._loop, connection, self._patience, self._lost)
+            on_idle = None if self._holds else self._let_go
+            stream = Stream(self._loop, connection, self._patience, self._lost, on_idle)
+            former = self._streams.get(is_walk)
+            if former is not None:
+                self._retired.add(former)
             self._streams[is_walk] = stream
             if is_walk:
                 self._close_when_idle(stream)
             return stream
         finally:
-            del self._opening[is_walk]
+            self._opening.pop(is_walk, None)
 
     async def _make(self) -> Any:
         connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         connection.retry = AsyncRetry(NoBackoff(), 0)
+        seconds, connection.socket_connect_timeout = connection.socket_connect_timeout, None
         try:
-            async with asyncio.timeout(connection.socket_connect_timeout):
-                await connection.connect()
-        except TimeoutError:
-            abandon(connection)
-            raise RedisTimeoutError("Timeout connecting to server") from None
+            await self._in_time(connection.connect(), seconds)
         except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
             abandon(connection)
             raise opening_failure(self._pool, error) from None
         except BaseException:
             abandon(connection)
             raise
-        if isinstance(self._pool, AsyncSentinelConnectionPool):
-            # Credentials are asked for with each new connection, which is seldom.
-            for sentinel in self._pool.sentinel_manager.sentinels:
-                await sentinel.aclose()
+        finally:
+            if isinstance(self._pool, AsyncSentinelConnectionPool):
+                # Sentinels are asked for each new connection, which is seldom.
+                for sentinel in self._pool.sentinel_manager.sentinels:
+                    await sentinel.aclose()
         return connection
+
+    async def _in_time(self, connecting: Any, seconds: float | None) -> None:
+        """Connect within so many seconds; those in which the loop is busy with other things hardly
+        count.
+        """
+        task, left = self._loop.create_task(connecting), seconds
+        try:
+            while not task.done() and (left is None or left > 0):
+                began = self._loop.time()
+                await asyncio.wait([task], timeout=None if left is None else min(left, LATE))
+                if left is not None:
+                    took = self._loop.time() - began
+                    left -= took if took < 2 * LATE else LATE / 10
+            if not task.done():
+                raise RedisTimeoutError("Timeout connecting to server")
+            task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
 
     async def _borrow(self) -> Any:
         try:
@@ -392,6 +467,7 @@ class LoopWire:
             self._later(self._give_back_broken(stream.connection))
 
     def _forget(self, stream: Stream) -> None:
+        self._retired.discard(stream)
         for is_walk, one in list(self._streams.items()):
             if one is stream:
                 del self._streams[is_walk]
@@ -409,7 +485,7 @@ class LoopWire:
         """Drop the connections of a loop that was closed without being shut down: nothing can run
         in it any more.
         """
-        for stream in self._streams.values():
+        for stream in [*self._streams.values(), *self._retired]:
             with suppress(RuntimeError):
                 stream.close()
 
@@ -418,13 +494,14 @@ class LoopWire:
         for opening in list(self._opening.values()):
             opening.cancel()
             await asyncio.wait([opening])
-        for stream in list(self._streams.values()):
+        for stream in [*self._streams.values(), *self._retired]:
             if self._owned or not stream.release():
                 stream.close()
             else:
                 self._forget(stream)
                 self._later(self._pool.release(stream.connection))
-        # The transports close in the loop's next turn.
+        # A transport closes in the loop's next turn, one with TLS in one more.
+        await asyncio.sleep(0)
         await asyncio.sleep(0)
         while self._leaving:
             await asyncio.wait(list(self._leaving))
