@@ -41,6 +41,8 @@ TRANSLATED = (
     *(RedisError, RedisClusterException, OSError),
     *(UnicodeDecodeError, InvalidReply, Overload),
 )
+# Where the classes of the network's errors are.
+OF_THE_NETWORK = frozenset({"builtins", "socket", "ssl"})
 UNAVAILABLE_WORDS = (
     "-READONLY",
     "-OOM",
@@ -133,6 +135,8 @@ class ServerBackend(Backend):
                 reply = self.perform(with_text(command))
             return operation.answer(reply)
         except TRANSLATED as error:
+            if is_handlers(error):
+                raise
             raise translate(operation, error) from None
 
     async def arun(self, operation: Operation[T]) -> T:
@@ -146,7 +150,16 @@ class ServerBackend(Backend):
                 reply = await self.aperform(with_text(command))
             return operation.answer(reply)
         except TRANSLATED as error:
+            if is_handlers(error):
+                raise
             raise translate(operation, error) from None
+
+
+def is_handlers(error: Exception) -> bool:
+    """Is this an exception of a class that a signal handler has for itself, such as a time-out of a
+    task?
+    """
+    return isinstance(error, OSError) and type(error).__module__ not in OF_THE_NETWORK
 
 
 def translate(operation: Operation[Any], error: Exception) -> BackendError:

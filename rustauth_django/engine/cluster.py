@@ -8,6 +8,7 @@ not know.
 """
 
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -24,11 +25,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from .backends import ServerBackend
+from .backends import TRANSLATED, ServerBackend, is_handlers
 from .commands import Command
-from .operations import Operation, text
+from .operations import InvalidReply, Operation, array, integer, text
 from .plans import Plan, adrive, drive
-from .protocol import Overload
+from .protocol import Overload, is_raised_in
 from .wire import UNLIMITED
 
 T = TypeVar("T")
@@ -36,6 +37,8 @@ Address: TypeAlias = tuple[str, int]
 
 # The wrong server does not carry a command out, so it may be sent to the right one.
 MAX_REDIRECTIONS = 5
+# A slot and an address.
+REDIRECTION = re.compile(r"[0-9]+ \S*:[0-9]+")
 # While something is wrong, one call in so many seconds also asks which server holds which slots.
 ASK_AGAIN_SECONDS = 1.0
 
@@ -191,7 +194,8 @@ class ClusterBackend(ServerBackend):
         if position == 0:
             slot = starts[0]
         reply = yield from self._to_slot(topology, slot, ("SCAN", cursor, *options))
-        cursor, keys = int(reply[0]), reply[1]
+        cursor, keys = array(reply, 2)
+        cursor = int(text(cursor))
         if not cursor:
             slot = next((start for start in starts if start > slot), 0)
         return [cursor * SLOTS + slot, keys]
@@ -206,7 +210,8 @@ class ClusterBackend(ServerBackend):
             try:
                 return (yield Sending(address, command, asking))
             except Exception as error:
-                self._is_doubtful = True
+                # An overload says nothing about the servers.
+                self._is_doubtful |= not isinstance(error, Overload)
                 redirection = redirection_of(error)
                 if redirection is None:
                     raise
@@ -231,7 +236,9 @@ class ClusterBackend(ServerBackend):
             try:
                 reply = yield Sending(address, ("CLUSTER", "SLOTS"))
                 self._known = known = read_topology(reply, address[0], self._remap)
-            except Exception as error:  # noqa: BLE001  # raised below
+            except TRANSLATED as error:
+                if is_handlers(error):
+                    raise
                 failure = error
             else:
                 self._is_doubtful = False
@@ -244,10 +251,15 @@ class ClusterBackend(ServerBackend):
 def read_topology(reply: Any, host: str, remap: Callable[[str, int], Address]) -> Topology:
     """What CLUSTER SLOTS says; a server that is named by its port alone is at ``host``."""
     topology = Topology([None] * SLOTS, {})
-    for start, end, (name, port, *_), *_ in reply:
-        address = remap(text(name) if name else host, int(port))
-        topology.owners[start : end + 1] = [address] * (end + 1 - start)
-        topology.lowest[address] = min(start, topology.lowest.get(address, start))
+    try:
+        for start, end, (name, port, *_), *_ in reply:
+            address = remap(text(name) if name else host, integer(port))
+            topology.owners[start : end + 1] = [address] * (end + 1 - start)
+            topology.lowest[address] = min(start, topology.lowest.get(address, start))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError) or not is_raised_in("rustauth_django", error):
+            raise
+        raise InvalidReply("a table of slots") from None
     if not topology.lowest:
         raise RedisConnectionError("the server is in no cluster yet")
     return topology
@@ -262,4 +274,6 @@ def redirection_of(error: Exception) -> AskError | None:
         return error
     word, _, rest = str(error).partition(" ")
     kind = {"ASK": AskError, "MOVED": MovedError}.get(word)
-    return kind(rest) if kind and isinstance(error, ResponseError) else None
+    if kind is None or not isinstance(error, ResponseError):
+        return None
+    return kind(rest) if REDIRECTION.fullmatch(rest) else None

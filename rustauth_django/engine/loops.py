@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
@@ -33,6 +33,7 @@ from ..exceptions import InvalidConfig
 from .commands import ASKING, Command, pack
 from .protocol import (
     INCOMPLETE,
+    NOT_RESP,
     PUSHES,
     Overload,
     is_read_only,
@@ -188,9 +189,9 @@ class Stream(asyncio.Protocol):
                     future.set_exception(reply)
                 else:
                     future.set_result(reply)
-        except (IndexError, InvalidResponse):
+        except (IndexError, TypeError, InvalidResponse):
             # Not RESP, or a reply to no call: no later reply can be trusted.
-            self._fail(InvalidResponse("the server's reply is not RESP"))
+            self._fail(InvalidResponse(NOT_RESP))
             self._transport.abort()
             return
         if self._waiting:
@@ -432,16 +433,19 @@ class LoopWire:
                 await asyncio.wait([task])
 
     async def _borrow(self) -> Any:
-        try:
-            return await self._pool.get_connection(*borrowing_arguments(self._pool))
-        except Overload:
-            raise
-        except RedisConnectionError as error:
-            if str(error) in EXHAUSTED:
-                raise Overload from None
-            raise
-        except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
-            raise opening_failure(self._pool, error) from None
+        give_up_at = self._loop.time() + self._patience
+        while True:
+            try:
+                return await self._pool.get_connection(*borrowing_arguments(self._pool))
+            except (RedisConnectionError, Overload) as error:
+                if isinstance(error, RedisConnectionError) and str(error) not in EXHAUSTED:
+                    raise
+                # A pool with a time-out of its own has waited.
+                if hasattr(self._pool, "timeout") or self._loop.time() >= give_up_at:
+                    raise Overload from None
+            except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
+                raise opening_failure(self._pool, error) from None
+            await asyncio.sleep(LATE)
 
     def _let_go(self, stream: Stream) -> None:
         if stream.release():
@@ -608,9 +612,12 @@ def _sentinel_twin(pool: SentinelConnectionPool) -> "aioredis.Redis":
         pool.connection_class, SSLConnection
     )
     connection_class = aioredis.SSLConnection if secure else aioredis.Connection
+    # With or without TLS, whatever the primary has.
+    to_sentinels = bool(manager.sentinel_kwargs.get("ssl", False))
+    kind = aioredis.SSLConnection if to_sentinels else aioredis.Connection
     sentinel = AsyncSentinel(  # type: ignore[no-untyped-call]
         sentinels,
-        sentinel_kwargs=_options(manager.sentinel_kwargs, aioredis.Connection),
+        sentinel_kwargs={"ssl": to_sentinels, **_options(manager.sentinel_kwargs, kind)},
     )
     master: aioredis.Redis = sentinel.master_for(
         pool.service_name, ssl=secure, **_options(pool.connection_kwargs, connection_class)
@@ -620,6 +627,13 @@ def _sentinel_twin(pool: SentinelConnectionPool) -> "aioredis.Redis":
 
 def _options(options: dict[str, Any], connection_class: Any) -> dict[str, Any]:
     """The options of a sync connection that apply to an async one."""
+    on_connect = options.get("redis_connect_func")
+    # A cluster client has its own, for replicas, which are never asked here.
+    if on_connect and not isinstance(getattr(on_connect, "__self__", None), RedisCluster):
+        raise InvalidConfig(
+            "the client option 'redis_connect_func' has no async form; pass an async_client of"
+            " your own"
+        )
     shared = {name: value for name, value in options.items() if name in SHARED}
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
     if issubclass(connection_class, aioredis.SSLConnection):

@@ -8,6 +8,7 @@ are. hiredis reads where it is installed, else Python; both read RESP2 and RESP3
 from collections.abc import Generator
 from contextlib import suppress
 from importlib.util import find_spec
+from traceback import walk_tb
 from typing import Any, Protocol
 
 from django.utils.module_loading import import_string
@@ -27,6 +28,10 @@ class Overload(Exception):
         return "no connection was free in time; there are more calls at once than connections"
 
 
+# The methods of a credential provider.
+PROVIDING = {"get_credentials", "get_credentials_async"}
+
+
 class CredentialsMissing(RedisError):
     """A credential provider failed. Its own exception may quote anything, so it is not shown."""
 
@@ -34,12 +39,13 @@ class CredentialsMissing(RedisError):
 def opening_failure(pool: Any, error: Exception) -> Exception:
     """The error of a connection that could not be opened.
 
-    A credential provider may raise any exception. Without a provider, an exception of another kind
-    comes from a signal handler, and reaches the caller as it is.
+    A credential provider may raise any exception. An exception of another kind that comes from
+    elsewhere is a signal handler's, and reaches the caller as it is.
     """
     if pool.connection_kwargs.get("credential_provider") is None:
         return error
-    if isinstance(error, RedisError | OSError):
+    calls = [frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)]
+    if isinstance(error, RedisError | OSError) or not PROVIDING & set(calls):
         return error
     return CredentialsMissing(f"the credential provider raised {type(error).__name__}")
 
@@ -65,8 +71,19 @@ class Reader(Protocol):
 
 def error_of(message: str) -> ResponseError:
     """redis-py's exception for a server's error."""
-    error: ResponseError = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
+    try:
+        error: ResponseError = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
+    except (ValueError, IndexError) as failure:
+        if not is_raised_in("redis", failure):
+            raise
+        return ResponseError(message)  # such as a MOVED without an address
     return error
+
+
+def is_raised_in(package: str, error: BaseException) -> bool:
+    """Was an exception raised by code of this package, and not by a signal handler?"""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").split(".")[0] == package
 
 
 def is_read_only(error: Exception) -> bool:
@@ -148,6 +165,8 @@ class PythonReader:
                 pairs = {}
                 for _ in range(number(rest)):
                     name = yield from self._read(depth + 1)
+                    if isinstance(name, list | dict):
+                        raise InvalidResponse(NOT_RESP)
                     pairs[name] = yield from self._read(depth + 1)
                 return pairs
             case b"_":
@@ -155,8 +174,8 @@ class PythonReader:
             case b"#":
                 return rest == b"t"
             case b",":
-                return float(rest)
-        raise InvalidResponse("the server's reply is not RESP")
+                return number(rest, float)
+        raise InvalidResponse(NOT_RESP)
 
     def _line(self) -> Generator[None, None, bytes]:
         searched = self._at
@@ -164,7 +183,7 @@ class PythonReader:
             # The first half of the line's end may have arrived.
             searched = max(self._at, len(self._data) - 1)
             if searched - self._at > MAX_LINE:
-                raise InvalidResponse("the server's reply is not RESP")
+                raise InvalidResponse(NOT_RESP)
             yield
         line = bytes(self._data[self._at : end])
         self._at = end + 2
@@ -182,11 +201,12 @@ class PythonReader:
 
 MAX_DEPTH = 8
 MAX_LINE = 65_536
+NOT_RESP = "the server's reply is not RESP"
 
 
-def number(text: bytes) -> int:
+def number(text: bytes, kind: Any = int) -> Any:
     """The number in a line of a reply."""
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
-        raise InvalidResponse("the server's reply is not RESP") from None
+        raise InvalidResponse(NOT_RESP) from None

@@ -23,14 +23,17 @@ from weakref import WeakSet, ref
 
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from .commands import ASKING, Command, pack
 from .protocol import (
     INCOMPLETE,
+    NOT_RESP,
     PUSHES,
     Overload,
+    is_raised_in,
     is_read_only,
     make_reader,
     opening_failure,
@@ -46,6 +49,8 @@ CLOSED = "Connection closed by server."
 TIMED_OUT = "Timeout reading from socket"
 # A send that took longer than this is taken off the time for the reply.
 LONG_SEND = 0.01
+# How long the last look at the socket may take.
+LAST_LOOK = 0.05
 # A thread that waits for a connection looks for a free place after so many seconds, even if nobody
 # wakes it.
 LOOK_AGAIN = 0.1
@@ -57,6 +62,17 @@ class Place:
     __slots__ = ("__weakref__",)
 
 
+class Turn:
+    """A thread that waits; another may hand it a ``line``."""
+
+    __slots__ = ("line", "lock")
+
+    def __init__(self) -> None:
+        self.line: Line | None = None
+        self.lock = Lock()
+        self.lock.acquire()
+
+
 class Places:
     """The places for connections, and the threads that wait for one.
 
@@ -66,7 +82,7 @@ class Places:
     """
 
     def __init__(self, size: int) -> None:
-        self.waiting: deque[Lock] = deque()
+        self.waiting: deque[Turn] = deque()
         self._size = size
         self._taken: deque[ref[Place]] = deque()
 
@@ -85,12 +101,15 @@ class Places:
                 self._taken.remove(taken)
         return place if before < self._size else None
 
-    def tell(self) -> None:
-        """Wake the first thread that waits."""
+    def hand_over(self, line: "Line | None") -> bool:
+        """Wake the first thread that waits, with this line if there is one. Was there a thread?"""
         try:
-            self.waiting.popleft().release()
+            turn = self.waiting.popleft()
         except IndexError:
-            return
+            return False
+        turn.line = line
+        turn.lock.release()
+        return True
 
 
 class Line:
@@ -108,7 +127,8 @@ class Line:
         """May a command be sent? Not if the server has closed the connection, or has sent an
         unexpected reply.
         """
-        if self._reader.has_data():
+        # Its owner may have closed a borrowed one, and the number of its file may be another's now.
+        if self._reader.has_data() or self._connection._sock is not self._socket:
             return False
         if not self._is_readable():
             return True
@@ -131,13 +151,16 @@ class Line:
         started = time.monotonic()
         self._socket.sendall(packed)
         is_late = time.monotonic() - started > LONG_SEND
+        ends_at = None if self._seconds is None else started + self._seconds
         if is_late:
-            self._socket.settimeout(self._left(started))
+            ends_at = self._hurry(ends_at, started)
         read, reader = self._socket.recv, self._reader
         while True:
             try:
                 data = read(READ_SIZE)
-            except TimeoutError:
+            except TimeoutError as error:
+                if type(error) is not TimeoutError:
+                    raise  # a signal handler's
                 raise RedisTimeoutError(TIMED_OUT) from None
             if not data:
                 raise RedisConnectionError(CLOSED)
@@ -151,15 +174,25 @@ class Line:
                         self._socket.settimeout(self._seconds)
                     return reply
             is_late = True
-            self._socket.settimeout(self._left(started))
+            ends_at = self._hurry(ends_at, started)
 
-    def _left(self, started: float) -> float | None:
-        if self._seconds is None:
+    def _hurry(self, ends_at: float | None, started: float) -> float | None:
+        """Give the next step the time that is left; when the call ends at the latest.
+
+        While other threads were busy, the deadline may have passed with the reply in the socket. So
+        there is one last look.
+        """
+        if ends_at is None or self._seconds is None:
             return None
-        left = self._seconds - (time.monotonic() - started)
-        if left <= 0:
-            raise RedisTimeoutError(TIMED_OUT)
-        return left
+        now = time.monotonic()
+        if now + LAST_LOOK > ends_at:
+            if ends_at > started + self._seconds:
+                if now >= ends_at:
+                    raise RedisTimeoutError(TIMED_OUT)
+            else:
+                ends_at = max(now, ends_at) + LAST_LOOK
+        self._socket.settimeout(ends_at - now)
+        return ends_at
 
     def close(self) -> None:
         """Close the connection."""
@@ -173,6 +206,8 @@ class Line:
 
 class BorrowedLine(Line):
     """A line whose connection is borrowed from somebody else's pool, and goes back to it."""
+
+    _lender: Any = None
 
     def __init__(self, connection: Any, lender: Any) -> None:
         self._lender = lender
@@ -208,6 +243,7 @@ class Wire:
         self._most_idle = most if owned else most // 4
         self._patience: float = getattr(pool, "timeout", None) or WAIT_SECONDS
         self._borrowing = borrowing_arguments(pool)
+        self._pool_waits = not owned and hasattr(pool, "timeout")
         self._begin()
         on_fork(self)
 
@@ -227,6 +263,12 @@ class Wire:
         except (RedisConnectionError, RedisTimeoutError, OSError):
             line.close()
             self.close()
+            raise
+        except TypeError as error:
+            line.close()
+            if is_raised_in("rustauth_django", error):
+                # hiredis has met a map whose names are lists.
+                raise InvalidResponse(NOT_RESP) from None
             raise
         except BaseException:
             line.close()
@@ -252,14 +294,20 @@ class Wire:
         """A sound connection: an idle one, a new one, or one that another thread is done with."""
         give_up_at: float | None = None
         while True:
-            line = self._find()
+            # Those that wait already come first.
+            is_new = give_up_at is None
+            line = None if is_new and self._places.waiting else self._find()
             if line is not None:
                 return line
             now = time.monotonic()
             give_up_at = now + self._patience if give_up_at is None else give_up_at
-            if now >= give_up_at:
+            if now >= give_up_at or (self._pool_waits and not self._places.waiting):
                 raise Overload
-            self._wait(give_up_at - now)
+            line = self._wait(give_up_at - now, is_first_time=is_new)
+            if line is not None:
+                if line.is_sound():
+                    return line
+                line.close()
 
     def _find(self) -> Line | None:
         while True:
@@ -272,29 +320,34 @@ class Wire:
             line.close()
         return self._open() if self._owned else self._borrow()
 
-    def _wait(self, seconds: float) -> None:
-        """Wait until another thread has finished with a connection, or for a moment: a lost
-        connection wakes nobody.
+    def _wait(self, seconds: float, *, is_first_time: bool) -> Line | None:
+        """Wait until another thread hands a connection over, or for a moment: a lost connection
+        wakes nobody.
         """
-        turn, places = Lock(), self._places
-        turn.acquire()
-        places.waiting.append(turn)
+        turn, waiting = Turn(), self._places.waiting
+        if is_first_time:
+            waiting.append(turn)
+        else:
+            waiting.appendleft(turn)
         try:
             # A thread that finished before this one waited could not wake it.
             if not self._idle:
-                turn.acquire(timeout=min(seconds, LOOK_AGAIN))
+                turn.lock.acquire(timeout=min(seconds, LOOK_AGAIN))
         finally:
             with suppress(ValueError):
-                places.waiting.remove(turn)
+                waiting.remove(turn)
+        return turn.line
 
     def _put(self, line: Line, idle: deque[Line]) -> None:
-        if idle is not self._idle or len(idle) >= self._most_idle:
-            # Closed meanwhile, or more idle connections than allowed.
+        if idle is not self._idle:
+            # Closed meanwhile.
             line.part()
-        else:
-            idle.append(line)
-        if self._places.waiting:
-            self._places.tell()
+            self._places.hand_over(None)
+        elif not (self._places.waiting and self._places.hand_over(line)):
+            if len(idle) >= self._most_idle:
+                line.part()
+            else:
+                idle.append(line)
 
     def _open(self) -> Line | None:
         place = self._places.take()
@@ -308,8 +361,21 @@ class Wire:
                 return None
             raise
         except Exception as error:  # noqa: BLE001  # a credential provider's may be anything
+            self._distrust(error)
             raise opening_failure(self._pool, error) from None
+        except BaseException as error:
+            self._distrust(error)
+            raise
         return BorrowedLine(connection, self._pool)
+
+    def _distrust(self, error: BaseException) -> None:
+        """Close the pool's idle connections if a signal handler has raised: redis-py may have put a
+        connection among them whose handshake was not read to its end.
+        """
+        if isinstance(error, RedisError | OSError):
+            return
+        if "inuse_connections" in signature(self._pool.disconnect).parameters:
+            self._pool.disconnect(inuse_connections=False)
 
 
 # The messages of redis-py's pools when all connections are in use.
@@ -386,14 +452,19 @@ class HurriedSocket:
 
     def __init__(self, real: Any, deadline: Deadline) -> None:
         self.real = real
-        self._deadline = deadline
+        self._deadline: Deadline | None = deadline
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
     def _hurry(self) -> Any:
-        if self._deadline.ends_at is not None:
+        if self._deadline is not None and self._deadline.ends_at is not None:
             self.real.settimeout(self._deadline.left(None))
+        return self.real
+
+    def slow_down(self) -> Any:
+        """The socket itself. The parser keeps this object, which must not keep the connection."""
+        self._deadline = None
         return self.real
 
     def recv(self, *arguments: Any) -> Any:
@@ -427,6 +498,6 @@ def open_connection(pool: Any) -> Any:
         connection.disconnect()
         raise
     connection.ends_at = None
-    connection._sock = connection._sock.real
+    connection._sock = connection._sock.slow_down()
     connection._sock.settimeout(connection.socket_timeout)
     return connection
