@@ -305,6 +305,24 @@ def test_lockout_blocks_for_longer_each_time(limits: Face) -> None:
     assert limits.peek("key", rule, now).retry_after == 30
 
 
+def test_lockout_counts_within_any_window(limits: Face) -> None:
+    """And not only in windows that begin with an attempt: two late ones and one more are three."""
+    rule = rule_of("lockout")
+    assert limits.consume("key", rule, T).permitted
+    late = T + rule.window_ms - 1
+    permitted = [limits.consume("key", rule, late + i).permitted for i in range(4)]
+    assert permitted == [True, True, True, False]
+    limits.reset("key")
+    limits.consume("key", rule, T)
+    assert limits.consume("key", rule, late, cost=2).remaining == 0
+    limits.reset("key")
+    limits.consume("key", rule, T)
+    limits.consume("key", rule, T + 10)
+    refused = limits.consume("key", rule, T + 10, cost=3)
+    assert (refused.permitted, refused.retry_after_ms) == (False, rule.window_ms)
+    assert limits.consume("key", rule, T + rule.window_ms, cost=2).permitted
+
+
 def test_an_undone_attempt_takes_its_block_and_its_step_along(limits: Face) -> None:
     """Whichever of those that began it; one that is over stays a step of escalation."""
     rule = rule_of("lockout")

@@ -18,13 +18,20 @@ local function step(state, now, cost, numbers)
   if now - until_ms >= quiet then
     level = 0
   end
-  local count = #times / 6
-  if count > 0 and (count >= limit or now - unpack('>I6', times) >= window) then
-    count, times = 0, ''
+  -- A full list has begun a block, which is over now.
+  local first = #times >= 6 * limit and #times + 1 or 1
+  while first < #times and now - unpack('>I6', times, first) >= window do
+    first = first + 6
   end
-  local left = (count > 0 and unpack('>I6', times) or now) + window - now
-  if cost >= 0 and count + (cost == 0 and 1 or cost) > limit then
-    return 0, count, left, left, nil, left + quiet
+  times = string.sub(times, first)
+  local count = #times / 6
+  local function reset()
+    return (count > 0 and unpack('>I6', times, #times - 5) or now) + window - now
+  end
+  local left, excess = reset(), count + (cost == 0 and 1 or cost) - limit
+  if cost >= 0 and excess > 0 then
+    -- As many of the oldest have to expire.
+    return 0, count, unpack('>I6', times, 6 * excess - 5) + window - now, left, nil, left + quiet
   end
   if cost < 0 and count == 0 then
     return 1, 0, 0, 0
@@ -32,6 +39,7 @@ local function step(state, now, cost, numbers)
   count = math.max(0, count + cost)
   times = cost > 0 and times .. string.rep(struct.pack('>I6', now), cost)
     or string.sub(times, 1, 6 * count)
+  left = reset()
   if count == limit then
     left = unpack('>I8', numbers, math.min(17 + 8 * level, #numbers - 7))
     level, until_ms, before = math.min(level + 1, 65535), now + left, until_ms

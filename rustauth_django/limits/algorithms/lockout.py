@@ -1,7 +1,7 @@
 """For failed attempts: a full window starts a block, which is longer each time.
 
-The ``max``-th attempt in a window starts the block, whose length is the next of ``escalate``; an
-attempt during a block is refused and changes nothing. After a pause of a window and the longest
+The ``max``-th attempt within any window starts the block, whose length is the next of ``escalate``;
+an attempt during a block is refused and changes nothing. After a pause of a window and the longest
 block, the next block has the first length again. The state is how many blocks there were, when the
 last one ends and when the one before it did, and the time of each attempt that counts. The attempts
 that began a block stay in the state until the next one counts, so that the block can be undone if
@@ -22,15 +22,18 @@ def step(state: State, now: int, cost: int, window: int, limit: int, *blocks: in
         return Step(Outcome(cost < 0, limit, 0 if cost < 0 else left, left), None, left + quiet)
     if now - until >= quiet:
         level = 0
-    if times and (len(times) >= limit or now - times[0] >= window):
-        times = []
-    left = (times[0] if times else now) + window - now
-    if cost >= 0 and len(times) + (cost or 1) > limit:
-        return Step(Outcome(False, len(times), left, left), None, left + quiet)
+    # A full list has begun a block, which is over now.
+    times = [] if len(times) >= limit else [time for time in times if now - time < window]
+    left = (times[-1] if times else now) + window - now
+    if cost >= 0 and (excess := len(times) + (cost or 1) - limit) > 0:
+        # As many of the oldest have to expire.
+        retry = times[excess - 1] + window - now
+        return Step(Outcome(False, len(times), retry, left), None, left + quiet)
     if cost < 0 and not times:
         return Step(Outcome(True, 0, 0, 0))
     times = [*times, *[now] * cost] if cost > 0 else times[: max(0, len(times) + cost)]
     used = len(times)
+    left = (times[-1] if times else now) + window - now
     if used == limit:
         left = blocks[min(level, len(blocks) - 1)]
         level, until, before = min(level + 1, MAX_LEVEL), now + left, until
