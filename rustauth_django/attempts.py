@@ -2,8 +2,9 @@
 
 An attempt is counted before its password is checked, and ``RateLimitMiddleware`` settles it at the
 end of the request. A failure stays counted. A success is given back, and the account's earlier
-failures are forgiven, but not those of the address. A refused attempt does not count. An attempt
-that crashes or is cancelled stays counted.
+failures are forgiven, but not those of the address. Failures under a name by which the database
+finds nobody, or several users, are not forgiven: others may sign in by it. A refused attempt does
+not count. An attempt that crashes or is cancelled stays counted.
 
 Without a request or without the middleware nothing could give an attempt back. There an attempt
 passes while there is room, and a failure is counted when it is known.
@@ -13,13 +14,16 @@ such a user exists.
 """
 
 import re
+from contextlib import suppress
 from typing import Any, TypeGuard
 
-from django.contrib.auth import get_backends, get_user_model
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.core.exceptions import (
     MultipleObjectsReturned,
     ObjectDoesNotExist,
     PermissionDenied,
+    ValidationError,
 )
 from django.db import Error, transaction
 from django.dispatch import Signal
@@ -33,7 +37,6 @@ from .limits.devices import Device
 from .limits.guard import REFUSED_ATTRIBUTE, Ask, Guard, django_request
 from .limits.keys import (
     LOGIN,
-    MAX_TYPED,
     MissingAddress,
     account_digest,
     account_key,
@@ -44,7 +47,7 @@ from .limits.keys import (
 from .limits.logins import LOGINS_ATTRIBUTE, Login, Try, logins_of
 from .limits.operations import Reservation
 from .limits.outages import Action
-from .limits.protection import protects
+from .limits.protection import is_protected
 from .limits.rates import RateLimitDecision, RateLimitRule
 from .signals import login_blocked, login_locked
 
@@ -52,7 +55,17 @@ from .signals import login_blocked, login_locked
 SECRETS = re.compile("api|token|key|secret|password|signature", re.IGNORECASE)
 # No user, several users of one name, no such method, a value that no column can hold, or no
 # database: the backends deal with each of these themselves.
-NOBODY = (ObjectDoesNotExist, MultipleObjectsReturned, AttributeError, ValueError, Error)
+NOBODY = (
+    *(ObjectDoesNotExist, MultipleObjectsReturned, ValidationError),
+    *(AttributeError, TypeError, ValueError, OverflowError, Error),
+)
+# Credentials that name somebody, beside the fields of the user model.
+USUAL_NAMES = ("email", "login", "phone", "phone_number", "mobile", "identifier")
+NO_NAMES = (type(None), bool, dict, list, tuple, set)
+# Where Django's own manager of users is.
+DJANGOS = "django.contrib.auth.base_user"
+# How many users of one name are told apart.
+MAX_SAME = 3
 
 TYPED_ATTRIBUTE = "_rate_limit_typed"
 
@@ -64,6 +77,8 @@ def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[
         setattr(request, TYPED_ATTRIBUTE, typed)
         # An earlier attempt of the same request may have failed; this one has not.
         setattr(request, REFUSED_ATTRIBUTE, None)
+    if is_settled(request) and logins_of(request).is_pending(typed):
+        return  # another protected backend has counted it
     login, ask = yield from ask_of(guard, request, typed)
     if ask is None:
         return
@@ -85,9 +100,12 @@ def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[
 
 def settle(guard: Guard, request: HttpRequest, response: HttpResponseBase) -> Plan[Action, None]:
     """At the end of a request: failed logins stay counted, the others are given back."""
+    logins = logins_of(request)
     yield from guard.settle_logins(request, response)
-    for one in logins_of(request).failed:
+    for one in logins.failed:
         yield from tell_failure(guard, request, one.login, one.reservation)
+    for typed in logins.missed:
+        yield from count(guard, request, typed)
 
 
 def count_failure(
@@ -99,21 +117,27 @@ def count_failure(
         logins_of(request).has_failed = True
     if getattr(request, REFUSED_ATTRIBUTE, None) is not None or not is_protected():
         return
+    typed = typed_name(credentials)
     if is_settled(request):
-        logins_of(request).fail(typed_name(credentials))
+        logins_of(request).fail(typed)
         return
     guard = get_guard()
     # The signal has only asterisks in place of a secret.
-    typed = getattr(request, TYPED_ATTRIBUTE, None) or typed_name(credentials)
+    guard.run(count(guard, request, getattr(request, TYPED_ATTRIBUTE, None) or typed))
 
-    def failure() -> Plan[Action, None]:
+
+def count(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[Action, None]:
+    """Count a failure that was not counted before its password was checked."""
+    try:
         login, ask = yield from ask_of(guard, request, typed)
-        if ask is not None:
-            reservation = yield from guard.spend(ask)
-            if reservation is not None:
-                yield from tell_failure(guard, request, login, reservation)
-
-    guard.run(failure())
+    except PermissionDenied:
+        return  # no password of a client on the list DENY was checked
+    if ask is None:
+        record("login_failed", account=login.account, address=login.address)
+        return
+    _, reservation = yield from guard.spend(ask)
+    if reservation is not None:
+        yield from tell_failure(guard, request, login, reservation)
 
 
 def tell_failure(
@@ -121,7 +145,9 @@ def tell_failure(
 ) -> Plan[Action, None]:
     """Write a failed attempt into the audit log, and tell of each block that it began."""
     record("login_failed", account=login.account, address=login.address)
-    for bucket in reservation.full:
+    # An account is counted under several keys, and is one all the same.
+    full = {(login_facts(one.key)["what"], one.rule): one for one in reversed(reservation.full)}
+    for bucket in reversed(full.values()):
         # Other attempts may have been given back since.
         verdict = yield from guard.look(bucket)
         if isinstance(verdict, RateLimitDecision) and not verdict.permitted:
@@ -148,11 +174,8 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     if not (guard.options.enabled and (rules.account or rules.pair) and is_protected()):
         return
     account = account_digest(user, visitors)
-    accounts = {account, visitors.typed(user.get_username())}
     if not is_settled(request):
-        if typed := getattr(request, TYPED_ATTRIBUTE, None):
-            accounts.add(visitors.typed(typed))
-        keys = {account_key(one) for one in accounts}
+        keys = {account_key(account)}
         if address := address_of(guard, request):
             keys.add(pair_key(account, password_hash(user), address, visitors))
         guard.run(guard.forgive(keys))
@@ -162,7 +185,7 @@ def forgive(*, user: Any, request: HttpRequest | None = None, **kwargs: Any) -> 
     if not device_of(guard, request, user):
         # A known browser has a counter of its own; its success does not forgive the strangers'
         # failures.
-        logins.signed_in |= {account_key(one) for one in accounts}
+        logins.signed_in.add(account_key(account))
     if rules.device_age:
         device = Device.of(request, rules.device_age) or Device.new()
         logins.device_cookie = device.after_login(user, visitors).cookie()
@@ -193,9 +216,12 @@ def is_settled(request: HttpRequest | None) -> TypeGuard[HttpRequest]:
     return hasattr(request, LOGINS_ATTRIBUTE)
 
 
-def is_protected() -> bool:
-    """Is the protection among the backends of this site?"""
-    return any(map(protects, get_backends()))
+def accounts_of(user: Any, guard: Guard) -> set[str]:
+    """The HMACs that a user's failed logins may be counted under: of the user, and of the names."""
+    visitors, names = guard.options.visitors, guard.options.login.names
+    typed = [user.get_username(), *(getattr(user, field, None) for field in names)]
+    spelled = [visitors.typed(str(name)) for name in typed if name not in (None, "")]
+    return {account_digest(user, visitors), *spelled}
 
 
 def ask_of(
@@ -203,34 +229,37 @@ def ask_of(
 ) -> Plan[Action, tuple[Login, Ask | None]]:
     """Whose an attempt is, and the limits that it counts against; None if there are none."""
     rules, visitors = guard.options.login, guard.options.visitors
-    nobody = Login(typed, None, None, None)
+    folded = visitors.typed(typed) if typed else None
+    address = address_of(guard, request)
     if request is None:
         if not guard.options.enabled:
-            return nobody, None
+            return Login(typed, (), folded, address), None
     else:
-        _, is_exempt = yield from guard.screen(request)
+        refused, is_exempt = yield from guard.screen(request)
+        if refused is not None:
+            raise PermissionDenied
         if is_exempt:
-            return nobody, None
-    address = address_of(guard, request)
+            return Login(typed, (), folded, address), None
     limits: list[tuple[str, RateLimitRule]] = []
-    user, account = None, None
-    if typed:
-        user = yield from find_user(typed)
-        account = account_digest(user, visitors) if user else visitors.typed(typed)
-        device = device_of(guard, request, user)
+    login = Login(typed, (), folded, address)
+    if typed and folded:
+        users = yield from find_users(typed, rules.names)
+        accounts = [account_digest(user, visitors) for user in users] or [folded]
+        login = Login(typed, users, accounts[0], address)
+        device = device_of(guard, request, login.user)
         if device is not None and rules.account:
             # It takes the place of the account's counter, which all strangers share.
-            own = device.key(user, visitors)
-            limits = [(own, rule) for rule in rules.account]
-            return Login(typed, user, account, address), Ask.of_login(limits)
-        limits = [(account_key(account), rule) for rule in rules.account]
-        if address:
-            pair = pair_key(account, password_hash(user), address, visitors)
-            limits += [(pair, rule) for rule in rules.pair]
+            own = device.key(login.user, visitors)
+            return login, Ask.of_login([(own, rule) for rule in rules.account])
+        limits = [(account_key(one), rule) for one in accounts for rule in rules.account]
+        if address and rules.pair:
+            password = password_hash(login.user)
+            pairs = [pair_key(one, password, address, visitors) for one in accounts]
+            limits += [(pair, rule) for pair in pairs for rule in rules.pair]
     noted = [key for key, _ in limits]
     if address:
         limits += [(f"{address}|{LOGIN}", rule) for rule in rules.address]
-    return Login(typed, user, account, address), Ask.of_login(limits, noted)
+    return login, Ask.of_login(limits, noted)
 
 
 def address_of(guard: Guard, request: HttpRequest | None) -> str | None:
@@ -257,37 +286,51 @@ def device_of(guard: Guard, request: HttpRequest | None, user: Any) -> Device | 
 @sensitive_variables("credentials", "value")
 def typed_name(credentials: dict[str, Any]) -> str | None:
     """The name among the credentials, as it was typed; it may be an e-mail address or a phone
-    number.
+    number. None if they name nobody, as those of a provider do.
     """
-    usual = (get_user_model().USERNAME_FIELD, "username", "email", "login")
-    others = [name for name in credentials if not SECRETS.search(name)]
-    for field in (*usual, *others):
+    model = get_user_model()
+    fields = [field.name for field in model._meta.get_fields() if not SECRETS.search(field.name)]
+    for field in ("username", model.USERNAME_FIELD, *USUAL_NAMES, *fields):
         value = credentials.get(field)
-        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+        if not isinstance(value, NO_NAMES) and value != "":
             return str(value)
-    return None
+    # Else what is with a secret, if there is only one such thing.
+    others = [name for name in credentials if not SECRETS.search(name)]
+    value = credentials[others[0]] if len(others) == 1 < len(credentials) else None
+    return None if isinstance(value, NO_NAMES) or value == "" else str(value)
 
 
-def find_user(name: str) -> Plan[Action, Any]:
-    """The user whom the database finds by the typed name; None if there is none.
+def find_users(name: str, fields: tuple[str, ...]) -> Plan[Action, tuple[Any, ...]]:
+    """The users whom the database finds by the typed name: by the natural key, and by these fields.
 
     It is asked for every attempt, so that the time of an answer does not tell whether such a user
     exists.
     """
-    if len(name) > MAX_TYPED:
-        return None
-    return (yield Call(_find_user, (name,), twin=_afind_user))
+    found: tuple[Any, ...] = yield Call(_find_users, (name, fields), twin=_afind_users)
+    return found
 
 
-def _find_user(name: str) -> Any:
-    try:
-        return get_user_model()._default_manager.get_by_natural_key(name)
-    except NOBODY:
-        return None
+def _find_users(name: str, fields: tuple[str, ...]) -> tuple[Any, ...]:
+    manager, found = get_user_model()._default_manager, []
+    with suppress(*NOBODY):
+        found.append(manager.get_by_natural_key(name))
+    for field in fields:
+        with suppress(*NOBODY):
+            found += manager.filter(**{f"{field}__iexact": name})[:MAX_SAME]
+    return tuple({user.pk: user for user in found}.values())[:MAX_SAME]
 
 
-async def _afind_user(name: str) -> Any:
-    try:
-        return await get_user_model()._default_manager.aget_by_natural_key(name)
-    except NOBODY:
-        return None
+async def _afind_users(name: str, fields: tuple[str, ...]) -> tuple[Any, ...]:
+    manager: Any = get_user_model()._default_manager
+    found: list[Any] = []
+    # A manager that finds users in its own way may have a sync method for it alone.
+    with suppress(*NOBODY):
+        homes = manager.get_by_natural_key.__module__, manager.aget_by_natural_key.__module__
+        if homes[0] != homes[1] == DJANGOS:
+            found.append(await sync_to_async(manager.get_by_natural_key)(name))
+        else:
+            found.append(await manager.aget_by_natural_key(name))
+    for field in fields:
+        with suppress(*NOBODY):
+            found += [one async for one in manager.filter(**{f"{field}__iexact": name})[:MAX_SAME]]
+    return tuple({user.pk: user for user in found}.values())[:MAX_SAME]

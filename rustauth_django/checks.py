@@ -2,14 +2,15 @@
 
 Errors: E001 RUSTAUTH is no dictionary, E002 unknown name, E003 wrong value, E004
 settings that exclude each other, E005 the backend cannot be opened, E006 a wrong rule, E007
-an authentication backend that takes passwords before the protection of logins.
+an authentication backend that takes passwords before the protection of logins, E008 a name that is
+no field of the user model.
 Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
 W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
 W007 a cache whose connections wait for long, W008 proxies without a header, W012 304 responses
 without headers. Warnings of every ``check``: W009 a rule for what the URLconf does not have, W010 a
 one-time password reset that is not used, W011 an audit log that is dropped, W013 limits of
-django-allauth that answer first. Info: I001 limits are
-off, since DEBUG is on.
+django-allauth that answer first, W014 limits on logins without a protecting backend. Info: I001
+limits are off, since DEBUG is on.
 """
 
 import logging
@@ -18,7 +19,6 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth import get_backends
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.csrf import CsrfViewMiddleware
@@ -34,13 +34,27 @@ from .connections import build_wiring, client_of_cache, open_settings
 from .exceptions import InvalidConfig
 from .limits.clients import Network
 from .limits.paths import base, matches, normalize_path
-from .limits.protection import FIRST, UNPROTECTED, protects, unprotected, unprotected_backend
+from .limits.protection import (
+    FIRST,
+    NAMES,
+    UNPROTECTED,
+    fields_of_users,
+    is_protected,
+    protects,
+    unknown_names,
+    unprotected,
+    unprotected_backend,
+)
 from .limits.rules import SIGN_IN_PREFIXES, STRICT_SIGN_IN, RuleEntry, strict_path_limit
 
 # By their paths: the package is not needed.
 ALLAUTH_SETTINGS = "allauth.account.app_settings"
 ALLAUTH_ADAPTER = "allauth.account.adapter.get_adapter"
 OUR_ADAPTER = "rustauth_django.contrib.allauth.AccountAdapter"
+ADD_PROTECTION = (
+    'Set AUTHENTICATION_BACKENDS = ["rustauth_django.login.ModelBackend"], or put'
+    " rustauth_django.login.LoginProtection first."
+)
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
 
 
@@ -87,26 +101,46 @@ def check_audit(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_logins(**kwargs: Any) -> list[CheckMessage]:
-    """A protection of logins that comes after another backend that checks passwords."""
+    """A protection of logins that is missing, or that does not work as the site means it."""
+    settings, problems = read_settings()
+    rules = settings.rate_limit.login
+    found: list[CheckMessage] = []
     backend = unprotected_backend()
-    if backend is None:
-        return []
-    return [Error(f"{unprotected(backend)}.", hint=FIRST, id=UNPROTECTED)]
+    if backend is not None:
+        found.append(Error(f"{unprotected(backend)}.", hint=FIRST, id=UNPROTECTED))
+    if problems:
+        return found
+    found += [
+        Error(
+            f"{NAMES} has {quote(name)}, which is no field of the user model.",
+            hint=did_you_mean(name, fields_of_users()),
+            id="rustauth_django.E008",
+        )
+        for name in unknown_names(rules.names)
+    ]
+    if rules.is_set and not is_protected():
+        message = 'RUSTAUTH["RATE_LIMIT"]["LOGIN"] limits nothing without a protecting backend.'
+        found.append(warning("W014", message, ADD_PROTECTION))
+    return found
 
 
 def check_allauth(**kwargs: Any) -> list[CheckMessage]:
     """django-allauth's own limits on logins, which answer before the protection of logins."""
-    if not (apps.is_installed("allauth.account") and any(map(protects, get_backends()))):
+    if not (apps.is_installed("allauth.account") and is_protected()):
         return []
     limits, adapter = import_string(ALLAUTH_SETTINGS), import_string(ALLAUTH_ADAPTER)
     hints = []
     if limits.RATE_LIMITS.get("login_failed") and not protects(adapter()):
         hints.append(f"Set ACCOUNT_ADAPTER = {OUR_ADAPTER!r}.")
+    methods = {str(getattr(one, "value", one)) for one in limits.LOGIN_METHODS}
+    settings, _ = read_settings()
+    if "email" in methods and "email" not in settings.rate_limit.login.names:
+        hints.append(f'Set {NAMES} = ["email"].')
     if limits.RATE_LIMITS.get("login"):
         hints.append('Set ACCOUNT_RATE_LIMITS = {"login": None}.')
     if not hints:
         return []
-    message = "django-allauth's own limits on logins answer before the protection of logins."
+    message = "The protection of logins does not know what django-allauth does."
     return [warning("W013", message, " ".join(hints))]
 
 

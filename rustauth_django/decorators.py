@@ -13,7 +13,7 @@ from .connections import get_guard
 from .engine.plans import Call, Plan
 from .exceptions import InvalidConfig
 from .limits.guard import Ask, Guard, Reserved, after, django_request, is_preflight
-from .limits.keys import Key, MissingAddress, Subject, parse_key
+from .limits.keys import LOGIN, Key, MissingAddress, Subject, parse_key
 from .limits.outages import Action
 from .limits.rates import OnError, RateLimitRule, to_rules
 from .limits.responses import refusal
@@ -76,6 +76,8 @@ def rate_limit(
         raise InvalidConfig('on_error must be "local", "deny", "allow", "raise" or None')
     if on != "request" and cost != 1:
         raise InvalidConfig('cost needs on="request": leave out cost, or on')
+    if scope == LOGIN:
+        raise InvalidConfig(f"scope must not be {LOGIN!r}, the name of the limits on failed logins")
     names = None if methods is None else [methods] if isinstance(methods, str) else methods
     limited = Limited(
         rates=_read_rates(rates, cost),

@@ -48,11 +48,14 @@ class LoginProtection(Protection):
 
     @sensitive_variables("credentials")
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
-        self.check(request, credentials)
+        # Nobody guesses what a proxy says of the user.
+        if "remote_user" not in credentials:
+            self.check(request, credentials)
 
     @sensitive_variables("credentials")
     async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
-        await self.acheck(request, credentials)
+        if "remote_user" not in credentials:
+            await self.acheck(request, credentials)
 
 
 class ModelBackend(Protection, backends.ModelBackend):
@@ -67,7 +70,7 @@ class ModelBackend(Protection, backends.ModelBackend):
         **kwargs: Any,
     ) -> Any:
         if asks(username, password, kwargs):
-            self.check(request, {"username": username, **kwargs})
+            self.check(request, {"username": name_of(username, kwargs)})
         return super().authenticate(request, username, password, **kwargs)
 
     @sensitive_variables("password", "kwargs")
@@ -79,11 +82,15 @@ class ModelBackend(Protection, backends.ModelBackend):
         **kwargs: Any,
     ) -> Any:
         if asks(username, password, kwargs):
-            await self.acheck(request, {"username": username, **kwargs})
+            await self.acheck(request, {"username": name_of(username, kwargs)})
         return await super().aauthenticate(request, username, password, **kwargs)
 
 
 def asks(username: str | None, password: str | None, more: dict[str, Any]) -> bool:
     """Will Django's backend look at a password, with these arguments?"""
-    name = more.get(get_user_model().USERNAME_FIELD) if username is None else username
-    return name is not None and password is not None
+    return name_of(username, more) is not None and password is not None
+
+
+def name_of(username: str | None, more: dict[str, Any]) -> Any:
+    """The name by which Django's backend looks for the user."""
+    return more.get(get_user_model().USERNAME_FIELD) if username is None else username

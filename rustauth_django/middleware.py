@@ -30,8 +30,8 @@ class RateLimitMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
         # A wrong setting stops the site here, as it starts.
-        get_guard()
-        require_protection(of_django("SILENCED_SYSTEM_CHECKS"))
+        names = get_guard().options.login.names
+        require_protection(of_django("SILENCED_SYSTEM_CHECKS"), names)
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -48,6 +48,8 @@ class RateLimitMiddleware:
             guard = get_guard()
             guard.run(settle(guard, request, response))
             remember(request, response)
+        # What a streamed body does later is not settled.
+        delattr(request, LOGINS_ATTRIBUTE)
         response = after(request, response)
         return response.render() if is_to_be_rendered(response) else response
 
@@ -58,6 +60,8 @@ class RateLimitMiddleware:
             guard = get_guard()
             await guard.arun(settle(guard, request, response))
             remember(request, response)
+        # What a streamed body does later is not settled.
+        delattr(request, LOGINS_ATTRIBUTE)
         response = after(request, response)
         if is_to_be_rendered(response):
             # In a thread, as Django does it: a template may query the database.

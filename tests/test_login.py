@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.auth import aauthenticate, authenticate, login
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import override_settings
@@ -137,17 +138,45 @@ def test_refused_attempts_extend_nothing(local: Site) -> None:
     assert int(local.post("/api/", wrong()).headers["Retry-After"]) <= first
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_success_forgives_the_account(local: Site) -> None:
-    """Under the name of the user and what was typed, and no address."""
-    local.statuses("POST", "/api/", 4, wrong("ada@example.com"))
-    local.statuses("POST", "/api/", 4, wrong())
+    """Whatever name of the user was typed, if ``NAMES`` has its field; and no address."""
+    User.objects.create(pk=1, username="ada", email="ada@example.com")
+    local.configure(**SETTINGS, LOGIN={"NAMES": ["email"], "DEVICE_COOKIE": None})
+    local.statuses("POST", "/api/", 2, wrong("ada@example.com"))
+    local.statuses("POST", "/api/", 2, wrong())
     assert local.post("/api/", right("ada@example.com")).status_code == 200
-    assert local.statuses("POST", "/api/", 4, wrong()) == [401] * 4
-    assert local.statuses("POST", "/api/", 4, wrong("ada@example.com")) == [401] * 4
-    assert (
-        rate_limit_store.peek("127.0.0.1|login", get_guard().options.login.address[0]).remaining
-        == 4
-    )
+    assert local.statuses("POST", "/api/", 2, wrong()) == [401] * 2
+    assert local.statuses("POST", "/api/", 4, wrong("ada@example.com")) == [401] * 3 + [429]
+    rule = get_guard().options.login.address[0]
+    assert rate_limit_store.peek("127.0.0.1|login", rule).remaining == 20 - 9
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("names", [[], ["email"]])
+def test_a_name_that_others_sign_in_by_is_not_forgiven(local: Site, names: list[str]) -> None:
+    """One is a user's name and another's e-mail address, one nobody's in the database."""
+    User.objects.create(pk=3, username="eve", email="ada@exámple.com")
+    User.objects.create(pk=1, username="ada", email="ada@example.com")
+    local.configure(**SETTINGS, LOGIN={"NAMES": names, "ADDRESS": None, "DEVICE_COOKIE": None})
+    guesses = []
+    for _ in range(3):
+        guesses += local.statuses("POST", "/api/", 3, wrong("ada@example.com"))
+        assert local.post("/api/", right("grace")).status_code == 200
+    assert guesses == [401] * 5 + [429] * 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_name_of_two_users_counts_for_both(local: Site) -> None:
+    """And the success of one forgives nothing of the other."""
+    User.objects.create(pk=2, username="ada@example.com")
+    User.objects.create(pk=1, username="ada", email="ada@example.com")
+    local.configure(**SETTINGS, LOGIN={"NAMES": ["email"], "ADDRESS": None, "DEVICE_COOKIE": None})
+    guesses = []
+    for _ in range(3):
+        guesses += local.statuses("POST", "/api/", 2, wrong("ada@example.com"))
+        local.post("/api/", right("ada@example.com"))
+    assert guesses == [401] * 5 + [429]
 
 
 def test_a_success_does_not_forgive_an_address_that_anybody_can_claim(local: Site) -> None:

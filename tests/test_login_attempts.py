@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import aauthenticate, authenticate, login
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -27,7 +28,12 @@ from .site import PeerClient, Site
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BACKENDS = ["rustauth_django.login.LoginProtection", f"{__name__}.Gate"]
-SETTINGS = {"ENABLED": True, "RULES": [{"path": "*", "disabled": True}]}
+SETTINGS: dict[str, Any] = {
+    "ENABLED": True,
+    "RULES": [{"path": "*", "disabled": True}],
+    # A browser that has signed in would have a counter of its own.
+    "LOGIN": {"DEVICE_COOKIE": None},
+}
 ATTEMPTS = 40
 HELD, CRASH = "held", "crash"
 
@@ -114,6 +120,13 @@ def urlconf() -> str:
 @pytest.fixture(autouse=True)
 def gate() -> None:
     Gate.close()
+
+
+@pytest.fixture(autouse=True)
+def people() -> None:
+    """The users whom the backend signs in, so that the database finds them."""
+    for pk, name in ((1, "ada"), (2, "grace")):
+        User.objects.create(pk=pk, username=name)
 
 
 @pytest.fixture

@@ -68,6 +68,7 @@ RATE_LIMIT_DEFAULTS: dict[str, Any] = {
 MAX_COOKIE_AGE = 400 * 86_400
 LOGIN_DEFAULTS: dict[str, Any] = {
     "DEVICE_COOKIE": 180 * 86_400,
+    "NAMES": [],
     "PAIR": None,
     "ACCOUNT": {"window": 900, "max": 5, "escalate": [60, 300, 3600]},
     "ADDRESS": "20/15m",
@@ -270,12 +271,17 @@ def _read_login(section: Section) -> LoginRules:
             rules = () if value is None else _read_rates(value, as_written=True)
             if name != "ADDRESS" and any(rule.capacity > MAX_LOG for rule in rules):
                 # A bucket lists its attempts under way one by one, so the list needs a bound.
-                raise Wrong(f"must be at most {MAX_LOG} attempts", RULE_HINT)
+                raise Wrong(f"must be at most {MAX_LOG} attempts", RATE_HINT)
             found[name.lower()] = rules
     age = section.get("DEVICE_COOKIE", "an int of seconds above 0, or None", _is_age)
-    return LoginRules(
-        **{name.lower(): found.get(name.lower(), ()) for name in LOGIN_RATES}, device_age=age
-    )
+    names = tuple(section.each("NAMES", "a list of fields of the user model", _read_field))
+    return LoginRules(**found, device_age=age, names=names, is_set=bool(section.raw))
+
+
+def _read_field(value: Any) -> str:
+    if not isinstance(value, str) or not value.isidentifier() or "__" in value:
+        raise Wrong(f"must be the name of a field, not {value!r}", 'Like "email".')
+    return value
 
 
 def _is_age(value: Any) -> bool:
@@ -316,7 +322,10 @@ def _read_rates(value: Any, *, as_written: bool = False) -> tuple[RateLimitRule,
                 raise Wrong(f"has the unknown key {quote(name)}", did_you_mean(name, COUNTS))
         if not {"window", "max"} <= value.keys():
             raise Wrong('must have "window" and "max"', RATE_HINT)
-        value = read_rule(**value)
+        try:
+            value = read_rule(**value)
+        except Wrong as wrong:
+            raise Wrong(wrong.message, RATE_HINT) from None
     try:
         return to_rules(value, as_written=as_written)
     except (TypeError, InvalidConfig) as error:

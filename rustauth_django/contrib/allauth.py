@@ -14,7 +14,8 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from django.http import HttpRequest
 
-from ..attempts import is_protected
+from ..connections import get_guard
+from ..limits.protection import is_protected
 
 
 class LoginProtectionMixin:
@@ -24,7 +25,7 @@ class LoginProtectionMixin:
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Count as django-allauth does on a site that has none of these backends."""
-        if not is_protected():
+        if not (is_protected() and get_guard().options.enabled):
             super().pre_authenticate(request, **credentials)  # type: ignore[misc]
 
 

@@ -20,6 +20,7 @@ from .logins import LOGINS_ATTRIBUTE, Logins, logins_of
 from .operations import Attempt, Bucket, Reservation
 from .options import GuardOptions
 from .outages import Action, Limiter
+from .protection import is_protected
 from .rates import OnError, RateLimitDecision, RateLimitRule, Uncounted, Verdict, binding
 from .responses import forbidden, locked, refusal
 from .rules import Limit
@@ -135,7 +136,12 @@ class Guard:
         if address is None:
             return None
         ask = Ask.of(limit, address)
-        if limit.on_failure and hasattr(request, LOGINS_ATTRIBUTE):
+        if limit.on_failure and hasattr(request, LOGINS_ATTRIBUTE) and is_protected():
+            # The protection of logins bounds what is under way at once, so that an office whose
+            # people sign in at the same moment is not refused.
+            verdict = yield from self.ask(request, ask, spend=False)
+            logins_of(request).view_ask = ask
+        elif limit.on_failure and hasattr(request, LOGINS_ATTRIBUTE):
             verdict, reservation = yield from self.reserve(request, ask)
             if reservation is not None:
                 logins_of(request).view = Reserved(ask, verdict, reservation)
@@ -228,8 +234,12 @@ class Guard:
         logins.has_crashed |= response.status_code >= 500
         yield from self.forgive(logins.accounts, logins)
         is_refused = getattr(request, REFUSED_ATTRIBUTE, None) is not None
-        if logins.view and (is_refused or logins.is_success(request, response)):
+        counts = not (is_refused or logins.is_success(request, response))
+        if logins.view and not counts:
             yield from self.undo(request, *logins.view)
+        if logins.view_ask and counts:
+            verdict, _ = yield from self.spend(logins.view_ask)
+            leave(request, logins.view_ask.name, verdict)
 
     def forgive(self, accounts: Iterable[str], logins: Logins | None = None) -> Plan[Action, int]:
         """Forgive the accounts with these keys their past failures, but no attempt that is under
@@ -248,16 +258,19 @@ class Guard:
             changed += yield from self.settle([*ended, *forgiven], is_here=is_here)
         return changed
 
-    def spend(self, ask: Ask) -> Plan[Action, Reservation | None]:
-        """Count a request that was only looked at before; None if there is no room left by now."""
+    def spend(self, ask: Ask) -> Plan[Action, tuple[Verdict, Reservation | None]]:
+        """Count a request that was only looked at before; no reservation if there is no room left
+        by now.
+        """
         operation = self.store.consumption(ask.limits, cost=ask.cost)
-        _, reservation = yield from self._limiter.reserve(operation, ask.on_error)
-        return reservation
+        return (yield from self._limiter.reserve(operation, ask.on_error))
 
     def look(self, bucket: Bucket) -> Plan[Action, Verdict]:
         """How a limit stands, without counting or telling anything."""
         operation = self.store.inspection([(bucket.key, bucket.rule)])
-        return (yield from self._limiter.consume(operation, None))
+        # An outage is nobody's error here.
+        policy: OnError | None = "allow" if self.options.on_error == "raise" else None
+        return (yield from self._limiter.consume(operation, policy))
 
     def refuse(
         self,

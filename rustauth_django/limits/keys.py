@@ -213,7 +213,8 @@ def account_digest(user: Any, visitors: Visitors) -> str:
 
 def user_digest(pk: Any, visitors: Visitors) -> str:
     """The HMAC of a user with this primary key."""
-    return visitors.digest(f"pk:{pk}")
+    # No text that is typed has this first character, after ``fold``.
+    return visitors.digest(f"\0pk:{pk}")
 
 
 def password_hash(user: Any) -> str:

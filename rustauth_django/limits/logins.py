@@ -14,14 +14,19 @@ LOGINS_ATTRIBUTE = "_rate_limit_logins"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Login:
-    """An attempt to sign in: the name as it was ``typed``, the ``user`` whom it names or None, the
+    """An attempt to sign in: the name as it was ``typed``, the ``users`` whom it may name, the
     ``account`` as an HMAC, and the ``address``.
     """
 
     typed: str | None
-    user: Any
+    users: tuple[Any, ...]
     account: str | None
     address: str | None
+
+    @property
+    def user(self) -> Any:
+        """The user whom it names; None if it names nobody, or somebody else as well."""
+        return self.users[0] if len(self.users) == 1 else None
 
 
 @dataclass(slots=True, repr=False)
@@ -47,13 +52,20 @@ class Logins:
         #: The keys of the accounts of users who were signed in.
         self.signed_in: set[str] = set()
         self.has_crashed = False
+        #: The names of failures that were not counted before.
+        self.missed: list[str | None] = []
         #: Was somebody signed in, and did ``authenticate()`` find nobody?
         self.is_signed_in = False
         self.has_failed = False
         #: The value of the device cookie to set, if somebody signed in.
         self.device_cookie: str | None = None
-        #: The reservation for the view itself, if it is a login view.
+        #: If it is a login view: the reservation for the view, or what to count if it fails.
         self.view: Any = None
+        self.view_ask: Any = None
+
+    def is_pending(self, typed: str | None) -> bool:
+        """Is an attempt under this name counted already, whose result is not known?"""
+        return any(one.typed == typed and not one.has_failed for one in self.tries)
 
     def fail(self, typed: str | None) -> None:
         """The last attempt under this name has failed. The signal hides a name that Django takes
@@ -63,6 +75,8 @@ class Logins:
         named = [one for one in pending if one.typed == typed]
         for one in (named or pending)[-1:]:
             one.has_failed = True
+        if not pending:
+            self.missed.append(typed)
 
     @property
     def done(self) -> list[Try]:
@@ -78,7 +92,9 @@ class Logins:
     @property
     def accounts(self) -> set[str]:
         """The keys of the accounts whose attempts did not fail."""
-        counted = [pair for one in self.done for pair in one.reservation.counted]
+        # Others may sign in by a name that is nobody's in the database, or several users'.
+        sure = [one for one in self.done if one.login.user is not None]
+        counted = [pair for one in sure for pair in one.reservation.counted]
         return self.signed_in | {bucket.key for bucket, _ in counted if bucket.notes_attempts}
 
     def is_success(self, request: HttpRequest, response: HttpResponseBase) -> bool:

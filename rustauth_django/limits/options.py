@@ -19,6 +19,10 @@ class LoginRules:
     address: tuple[RateLimitRule, ...]
     pair: tuple[RateLimitRule, ...]
     device_age: int | None
+    #: Fields of the user model by which people sign in, beside the natural key.
+    names: tuple[str, ...]
+    #: Does the site say anything about it?
+    is_set: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,28 @@
 """Does the protection of logins come before every backend that checks a password?"""
 
 from collections.abc import Collection
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth import get_backends
+from django.contrib.auth import get_backends, get_user_model
 
 from ..exceptions import InvalidConfig
 
 # The id of the check, and its message.
 UNPROTECTED = "rustauth_django.E007"
+NAMES = 'RUSTAUTH["RATE_LIMIT"]["LOGIN"]["NAMES"]'
 FIRST = "Put LoginProtection, or the ModelBackend of rustauth_django.login, before it."
 
 
 def protects(backend: Any) -> bool:
     """Is this one of the backends in ``rustauth_django.login``?"""
     return getattr(backend, "protects_logins", False)
+
+
+def is_protected() -> bool:
+    """Is the protection among the backends of this site?"""
+    return any(map(protects, get_backends()))
 
 
 def unprotected_backend() -> str | None:
@@ -38,12 +44,25 @@ def unprotected(backend: str) -> str:
     )
 
 
-def require_protection(silenced: Collection[str]) -> None:
+def unknown_names(names: Collection[str]) -> list[str]:
+    """Those of the names of fields that the user model does not have."""
+    known = fields_of_users()
+    return [name for name in names if name not in known]
+
+
+def fields_of_users() -> set[str]:
+    return {field.name for field in get_user_model()._meta.get_fields()}
+
+
+def require_protection(silenced: Collection[str], names: Collection[str]) -> None:
     """Raise ``InvalidConfig`` on a site whose logins seem protected and are not.
 
-    ``silenced`` are the ids of checks that the site has silenced.
+    ``silenced`` are the ids of checks that the site has silenced, ``names`` the fields of the user
+    model by which people sign in.
     """
     require_app("RateLimitMiddleware")
+    if unknown := unknown_names(names):
+        raise InvalidConfig(f"{NAMES} has {unknown[0]!r}, which is no field of the user model")
     backend = unprotected_backend()
     if backend is not None and UNPROTECTED not in silenced:
         raise InvalidConfig(f"{unprotected(backend)}. {FIRST}")
@@ -56,9 +75,10 @@ def require_app(name: str) -> None:
 
 
 def takes_a_password(backend: Any) -> bool:
-    """Would Django call this backend with a password?"""
+    """Would Django call this backend with a password, whatever else it is called with?"""
     try:
-        signature(backend.authenticate).bind(None, username="", password="")
-    except (AttributeError, TypeError):
+        parameters = signature(backend.authenticate).parameters
+    except (AttributeError, TypeError, ValueError):
         return False
-    return True
+    kinds = {parameter.kind for parameter in parameters.values()}
+    return "password" in parameters or Parameter.VAR_KEYWORD in kinds

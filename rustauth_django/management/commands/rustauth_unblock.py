@@ -3,6 +3,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from ...attempts import accounts_of
 from ...audit import record_unlocked
 from ...connections import get_guard
 from ...limits.clients import normalize_address
@@ -33,9 +34,8 @@ class Command(StoresCommand):
             whose, parts = f"user {options['user']}", {user_key(options["user"])}
             if user := find_user(options["user"]):
                 parts.add(user_key(user.pk))
-                name = str(user.get_username())
                 account = account_digest(user, visitors)
-                keys = [account_key(account), account_key(visitors.typed(name))]
+                keys = sorted(account_key(one) for one in accounts_of(user, get_guard()))
                 parts |= {f"device:{account}", f"pair:{account}"}
         total = 0
         for key in whole_steps(self.free(chain(keys, self.keys_of(parts)))):
