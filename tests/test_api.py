@@ -48,6 +48,7 @@ def test_public_modules() -> None:
         "conf",
         "connections",
         "management",
+        "templatetags",
         "apps",
         "checks",
     }

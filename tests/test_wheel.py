@@ -35,6 +35,8 @@ def test_the_wheel_is_complete(tmp_path: Path) -> None:
         "engine/lua/compare_and_set.lua",
         "templates/rustauth_django/429.html",
         "templates/rustauth_django/link_email.txt",
+        "templatetags/rustauth_pages.py",
+        "static/rustauth_django/pages.css",
         "locale/de/LC_MESSAGES/django.mo",
         "py.typed",
     ):

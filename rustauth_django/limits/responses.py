@@ -35,7 +35,7 @@ PAGES = {
         "Too many failed attempts to sign in. Please try again later.",
     ),
 }
-# The pages count longer waits in minutes.
+# The pages count longer waits in minutes; pages.css has a rule for each of the shorter ones.
 MAX_SECONDS = 120
 # The names under which Django and django-allauth have the page that resets a password.
 RESETS = ("password_reset", "account_reset_password")
