@@ -4,10 +4,17 @@ import importlib.util
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import django
 import pytest
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.test import override_settings
+from django.test.testcases import LiveServerThread
+from django.utils.module_loading import import_string
 
 from .example import ADA, Example
 
@@ -24,6 +31,16 @@ PHONE = (
 )
 # Of a machine that is busy with other things; milliseconds.
 PATIENCE = 30_000
+NONCE = import_string("django.utils.csp.CSP").NONCE if django.VERSION >= (6, 0) else ""
+POLICIES = {
+    "none": {},
+    "nonce": {"default-src": ["'self'"], "style-src": ["'self'", NONCE]},
+    "self": {"style-src": ["'self'"]},
+}
+
+needs_csp = pytest.mark.skipif(
+    django.VERSION < (6, 0), reason="Django has the setting SECURE_CSP from 6.0 on"
+)
 
 
 def do_without(reason: str) -> NoReturn:
@@ -197,3 +214,53 @@ def test_the_fourth_wrong_password_waits(browser: Any, example: Example) -> None
     assert refresh == f"{told[1]};url={example.url}/sign-in/"
     ada.follow("Go back now")
     ada.sees("Sign in")
+
+
+@contextmanager
+def plain_site(**settings: Any) -> Iterator[str]:
+    """A site with the app's own pages and a limit of one in a minute."""
+    limits = {"URL": "memory://", "RATE_LIMIT": {"WINDOW": 60, "MAX": 1}}
+    with override_settings(RUSTAUTH=limits, **settings):
+        thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
+        thread.start()
+        try:
+            assert thread.is_ready.wait(PATIENCE / 1000)
+            assert thread.error is None
+            yield f"http://127.0.0.1:{thread.port}"
+        finally:
+            thread.terminate()
+
+
+@pytest.mark.parametrize(
+    "name", ["none", *(pytest.param(name, marks=needs_csp) for name in ("nonce", "self"))]
+)
+def test_a_strict_policy_changes_no_page(browser: Any, name: str) -> None:
+    """It looks as it should and counts down, and the console tells of no violation."""
+    policy = POLICIES[name]
+    middleware = ["rustauth_django.middleware.RateLimitMiddleware"]
+    if policy:
+        middleware.insert(0, "django.middleware.csp.ContentSecurityPolicyMiddleware")
+    with plain_site(MIDDLEWARE=middleware, SECURE_CSP=policy) as url:
+        person, told = Person(browser, url), []
+        person.page.on("console", lambda message: told.append(message.text))
+        person.page.goto("/items/")
+        response = person.page.goto("/items/")
+        sent = response.headers.get("content-security-policy")
+        assert "style-src 'self'" in sent if policy else sent is None
+        person.sees("Too many requests")
+
+        def look(element: str, name: str, pseudo: str = "") -> str:
+            of = f"document.querySelector('{element}'), '{pseudo}'"
+            return str(person.page.evaluate(f"getComputedStyle({of}).getPropertyValue('{name}')"))
+
+        assert look("body", "font-size") == "18px"
+        assert look("h1", "font-size") == "28px"
+        assert look(".countdown", "font-size") == "64px"
+        first = int(look(".countdown", "--left", "::after"))
+        assert 1 < first <= 60
+        assert look(".countdown", "content", "::after") == "counter(left)"
+        deadline = time.monotonic() + PATIENCE / 1000
+        while int(look(".countdown", "--left", "::after")) >= first:
+            assert time.monotonic() < deadline
+            person.page.wait_for_timeout(50)
+        assert [line for line in told if "Content Security Policy" in line] == []
