@@ -308,3 +308,96 @@ def test_queries_do_not_tell_of_an_account(attacker: Attacker, comparison: Compa
             attacker.guess(name)
             asked.append(len(attacker.queries))
         assert asked == [2] * 5 + [1]
+
+
+# Names that were a way around the limit of an account, or a way to block one.
+
+LONG = 5_000
+
+
+class ByMail(Counting):
+    """Finds users as backends for e-mail addresses do."""
+
+    def authenticate(self, request: Any, **credentials: Any) -> Any:  # type: ignore[override]
+        self.checked.append(credentials["username"])
+        user = User.objects.filter(email__iexact=credentials["username"]).first()
+        return user if user and user.check_password(credentials["password"]) else None
+
+    async def aauthenticate(self, request: Any, **credentials: Any) -> Any:  # type: ignore[override]
+        self.checked.append(credentials["username"])
+        user = await User.objects.filter(email__iexact=credentials["username"]).afirst()
+        return user if user and await user.acheck_password(credentials["password"]) else None
+
+
+@pytest.fixture
+def padding(attacker: Attacker) -> str:
+    """So much of what this database passes over that a name is longer than MAX_TYPED."""
+    User.objects.create_user("ada", password=RIGHT)
+    User.objects.create_user("eve", password=RIGHT)
+    padding = " " * LONG
+    if not User.objects.filter(username="ada" + padding).exists():
+        pytest.skip("this database passes over nothing")
+    return padding
+
+
+def test_a_long_spelling_counts_for_its_account(attacker: Attacker, padding: str) -> None:
+    """No more passwords are checked under it."""
+    attacker.guesses(["ada"] * 6 + ["ada" + padding] * 6)
+    assert len(Counting.checked) == 5
+
+
+def test_a_success_under_a_long_spelling_forgives_nobody_else(
+    attacker: Attacker, padding: str
+) -> None:
+    """All of them count as one, which the attacker's own account then frees."""
+    for _ in range(10):
+        attacker.guesses(["ada" + padding] * 4)
+        attacker.guess("eve" + padding, RIGHT)
+    assert len([name for name in Counting.checked if name.startswith("ada")]) <= 5
+
+
+def test_a_long_name_takes_as_many_queries(attacker: Attacker) -> None:
+    """As any other: one is the protection's and one Django's."""
+    attacker.guess("warm")
+    attacker.queries.clear()
+    attacker.guess("a" * LONG)
+    assert len(attacker.queries) == 2
+
+
+def test_no_name_counts_for_the_user_of_a_primary_key(attacker: Attacker) -> None:
+    """A stranger blocks a user of whom nothing is known but a small number."""
+    user = User.objects.create_user("ada", password=RIGHT)
+    attacker.guesses([f"pk:{user.pk}"] * 5)
+    assert attacker.guess("ada", RIGHT) == 200
+
+
+def test_no_name_tells_the_primary_key_of_a_user(attacker: Attacker) -> None:
+    """Block the name, try the numbers: the one that is refused is the account's."""
+    user = User.objects.create_user("ada", password=RIGHT)
+    attacker.guesses(["ada"] * 5)
+    assert attacker.guesses([f"pk:{user.pk}", f"pk:{user.pk + 1}"]) == [401] * 2
+
+
+def test_no_name_forgives_the_user_of_a_primary_key(attacker: Attacker) -> None:
+    """On a site whose names may have a colon."""
+    user = User.objects.create_user("ada", password=RIGHT)
+    own = User.objects.create_user(f"pk:{user.pk}", password=RIGHT)
+    for _ in range(10):
+        attacker.guesses(["ada"] * 4)
+        attacker.guess(own.username, RIGHT)
+    assert Counting.checked.count("ada") <= 5
+
+
+def test_an_address_that_looks_alike_forgives_nobody_else(attacker: Attacker) -> None:
+    """With a backend for e-mail addresses, and a domain of the attacker's own."""
+    attacker.site.settings["AUTHENTICATION_BACKENDS"] = [
+        "rustauth_django.login.LoginProtection",
+        f"{__name__}.ByMail",
+    ]
+    attacker.site.configure(ENABLED=True, RULES=[{"path": "*", "disabled": True}])
+    User.objects.create_user("ada", "ada@example.com", RIGHT)
+    User.objects.create_user("eve", "ada@exámple.com", RIGHT)
+    for _ in range(10):
+        attacker.guesses(["ada@example.com"] * 4)
+        attacker.guess("ada@exámple.com", RIGHT)
+    assert Counting.checked.count("ada@example.com") <= 5
