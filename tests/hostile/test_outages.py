@@ -100,6 +100,31 @@ def read_only(server: Server, proxy: Proxy) -> Iterator[None]:
 
 
 @contextmanager
+def failing_over(server: Server, proxy: Proxy) -> Iterator[None]:
+    """A replica that has lost its primary, and answers MASTERDOWN."""
+    with server.client() as raw:
+        raw.config_set("replica-serve-stale-data", "no")
+        raw.replicaof("127.0.0.1", "1")
+        try:
+            yield
+        finally:
+            raw.replicaof("NO", "ONE")
+            raw.config_set("replica-serve-stale-data", "yes")
+
+
+@contextmanager
+def crowded(server: Server, proxy: Proxy) -> Iterator[None]:
+    """Takes no more clients, and has lost those that it had."""
+    with redis.Redis(port=server.port, single_connection_client=True) as raw:
+        raw.config_set("maxclients", 1)
+        raw.client_kill_filter(_type="normal", skipme=True)
+        try:
+            yield
+        finally:
+            raw.config_set("maxclients", 10_000)
+
+
+@contextmanager
 def out_of_memory(server: Server, proxy: Proxy) -> Iterator[None]:
     """As full as it may be."""
     with server.client() as raw:
@@ -167,8 +192,8 @@ def cut(server: Server, proxy: Proxy) -> Iterator[None]:
 Trouble = Callable[[Server, Proxy], AbstractContextManager[None]]
 # Every trouble of the newest server. The oldest has other words for errors within scripts.
 TROUBLES: list[list[Trouble]] = [
-    [killed, paused, read_only, out_of_memory, loading, busy, cut],
-    [read_only, out_of_memory, busy],
+    [killed, paused, read_only, failing_over, out_of_memory, loading, busy, crowded, cut],
+    [read_only, failing_over, out_of_memory, busy],
 ]
 TABLE = [
     pytest.param(name, trouble, id=f"{trouble.__name__}-{name}")
