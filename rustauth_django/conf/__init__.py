@@ -28,7 +28,7 @@ from ..limits.keys import MissingIP, Visitors
 from ..limits.options import GuardOptions, LoginRules
 from ..limits.rates import MAX_LOG, OnError, RateLimitRule, to_rules
 from ..limits.rules import RuleEntry, RuleSet, Selector, SelectorKind
-from .sections import Problem, Section, Wrong, did_you_mean, either, quote
+from .sections import Problem, Section, Wrong, did_you_mean, either, quote, shown
 
 DEFAULTS: dict[str, Any] = {
     "URL": None,
@@ -84,6 +84,8 @@ RULE_KEYS = (*SELECTORS, "methods", *OUTCOMES, "on_error")
 MISSING_IP: tuple[str, ...] = get_args(MissingIP)
 ON_ERROR: tuple[str, ...] = get_args(OnError)
 RULE_DEFAULT = {"window": RATE_LIMIT_DEFAULTS["WINDOW"], "max": RATE_LIMIT_DEFAULTS["MAX"]}
+# Rates are a list at most, and may be joined lists.
+MAX_DEPTH = 3
 RULE_HINT = 'For example {"path": "/sign-in/*", "window": 10, "max": 3}.'
 RATE_HINT = 'For example "20/15m", or {"window": 900, "max": 5, "escalate": [60, 300]}.'
 FUNCTION_HINT = "It is called with the request and the current rule, and returns rates or None."
@@ -221,7 +223,7 @@ def _read_sessions(section: Section) -> SessionOptions:
 def _read_purpose(value: Any) -> str:
     if not isinstance(value, str) or not PURPOSE.fullmatch(value):
         hint = 'Like "reset-password": 1 to 64 letters, digits, "-", "_" or ".".'
-        raise Wrong(f"must be a purpose, not {value!r}", hint)
+        raise Wrong(f"must be a purpose, not {shown(value)}", hint)
     return value
 
 
@@ -280,7 +282,7 @@ def _read_login(section: Section) -> LoginRules:
 
 def _read_field(value: Any) -> str:
     if not isinstance(value, str) or not value.isidentifier() or "__" in value:
-        raise Wrong(f"must be the name of a field, not {value!r}", 'Like "email".')
+        raise Wrong(f"must be the name of a field, not {shown(value)}", 'Like "email".')
     return value
 
 
@@ -312,10 +314,15 @@ def read_rule(window: Any, max: Any, **options: Any) -> RateLimitRule:
     return rule
 
 
-def _read_rates(value: Any, *, as_written: bool = False) -> tuple[RateLimitRule, ...]:
+def _read_rates(
+    value: Any, *, as_written: bool = False, depth: int = 0
+) -> tuple[RateLimitRule, ...]:
     """Text, a dictionary of a rule's arguments, or a list of these."""
     if isinstance(value, list | tuple) and value:
-        value = [rule for item in value for rule in _read_rates(item, as_written=as_written)]
+        if depth > MAX_DEPTH:
+            raise Wrong("has lists in lists", RATE_HINT)
+        found = [_read_rates(item, as_written=as_written, depth=depth + 1) for item in value]
+        value = [rule for rules in found for rule in rules]
     if isinstance(value, dict):
         for name in value:
             if name not in COUNTS:
@@ -352,13 +359,13 @@ def _read_selector(raw: dict[str, Any]) -> Selector:
         raise Wrong(f"must have exactly one of {either(SELECTORS)}", RULE_HINT)
     by, value = named[0], raw[named[0]]
     if not isinstance(value, str) or not value:
-        raise Wrong(f"must have text as its {quote(by)}, not {value!r}", RULE_HINT)
+        raise Wrong(f"must have text as its {quote(by)}, not {shown(value)}", RULE_HINT)
     if by == "path":
         if not value.startswith(("/", "*")):
-            raise Wrong(f"can match no path with {value!r}", 'Begin it with "/" or "*".')
+            raise Wrong(f"can match no path with {shown(value)}", 'Begin it with "/" or "*".')
         if value.count("*") > 1 or re.search(r"[?#<>{}\s]|/:|%[0-9A-Fa-f]{2}", value):
             hint = 'It is the decoded path, with one "*" at most; for parameters, use "route".'
-            raise Wrong(f"can match no path with {value!r}", hint)
+            raise Wrong(f"can match no path with {shown(value)}", hint)
         value = value.rstrip("/") or "/"
     if by == "route":
         value = value.removeprefix("/")
@@ -366,7 +373,9 @@ def _read_selector(raw: dict[str, Any]) -> Selector:
     if methods is not None:
         is_list = isinstance(methods, list | tuple | set | frozenset)
         if not is_list or not methods or not all(isinstance(name, str) for name in methods):
-            raise Wrong(f'must have a list as its "methods", not {methods!r}', 'Like ["POST"].')
+            raise Wrong(
+                f'must have a list as its "methods", not {shown(methods)}', 'Like ["POST"].'
+            )
         methods = frozenset(name.upper() for name in methods)
         for name in methods - set(HTTPMethod.__members__):
             raise Wrong(
@@ -410,7 +419,7 @@ def _read_function(value: Any, arguments: int, hint: str) -> Callable[..., Any]:
 
 def _read_header(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        raise Wrong(f"must be the name of a header, not {value!r}", 'Like "X-Forwarded-For".')
+        raise Wrong(f"must be the name of a header, not {shown(value)}", 'Like "X-Forwarded-For".')
     name = value.upper().replace("-", "_")
     if name == "REMOTE_ADDR":
         # A client could send this header itself.
@@ -432,7 +441,7 @@ def _read_network(value: Any) -> Network:
             return network
     except ValueError:
         pass
-    raise Wrong(f"must be an address or a network, not {value!r}", 'Like "10.0.0.0/8".')
+    raise Wrong(f"must be an address or a network, not {shown(value)}", 'Like "10.0.0.0/8".')
 
 
 def _is_text(value: Any) -> bool:

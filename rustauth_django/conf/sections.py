@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+MAX_SHOWN = 200
+
 
 class Problem(NamedTuple):
     """A problem in the settings: where it is, what is wrong, and what to write instead."""
@@ -53,9 +55,9 @@ class Section:
         value = self.raw.get(name, default)
         if value is default or is_valid(value):
             return value
-        shown = "" if secret else f", not {value!r}"
+        instead = "" if secret else f", not {shown(value)}"
         hint = f"Leave it out for the default, {quote(default)}."
-        self.problem("E003", name, f"must be {expected}{shown}", hint)
+        self.problem("E003", name, f"must be {expected}{instead}", hint)
         return default
 
     def within(self, name: str, defaults: dict[str, Any]) -> "Section":
@@ -84,9 +86,18 @@ class Section:
                 self.problems.append(Problem(id, where, wrong.message, wrong.hint))
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: not all of one that is long, and nothing of some."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"this {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
 def quote(value: object) -> str:
     """A value as settings files have it, text in double quotes."""
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return f'"{value}"' if isinstance(value, str) else shown(value)
 
 
 def either(names: Collection[str]) -> str:

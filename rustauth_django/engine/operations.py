@@ -83,16 +83,17 @@ class Known(Operation[T_co]):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Get(Operation[str | None]):
-    """The value at ``key``."""
+    """The value at ``key``; ``errors`` says what to do with bytes that are no UTF-8."""
 
     label = "secondary get"
     key: str
+    errors: str = "strict"
 
     def command(self) -> Command:
         return "GET", encode(self.key)
 
     def answer(self, reply: Any) -> str | None:
-        return optional_text(reply)
+        return optional_text(reply, self.errors)
 
     def in_memory(self, memory: Memory) -> str | None:
         return memory.get(self.key)
@@ -147,12 +148,13 @@ class Take(Operation[str | None]):
 
     label = "secondary take"
     key: str
+    errors: str = "strict"
 
     def command(self) -> Command:
         return "GETDEL", encode(self.key)
 
     def answer(self, reply: Any) -> str | None:
-        return optional_text(reply)
+        return optional_text(reply, self.errors)
 
     def in_memory(self, memory: Memory) -> str | None:
         return memory.pop(self.key)
@@ -361,9 +363,9 @@ def text(reply: Any, errors: str = "strict") -> str:
     return reply.decode("utf-8", errors)
 
 
-def optional_text(reply: Any) -> str | None:
+def optional_text(reply: Any, errors: str = "strict") -> str | None:
     """A reply as text, or None if there was nothing."""
-    return None if reply is None else text(reply)
+    return None if reply is None else text(reply, errors)
 
 
 def integer(reply: Any) -> int:

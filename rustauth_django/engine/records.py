@@ -6,6 +6,7 @@ counts as absent.
 """
 
 import json
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,12 +53,20 @@ def dump(fields: dict[str, Any]) -> str:
 def load(text: str) -> dict[str, Any]:
     """The fields of a stored record. Raises ``ValueError`` if it is none."""
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     return fields
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can hold, and not NaN or Infinity, which Python reads as well."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a number of JSON's")
+    return number
 
 
 def read_text(text: Any) -> str:

@@ -246,12 +246,12 @@ def _sent(kind: str, name: str, request: HttpRequest) -> str | None:
         case "get":
             return request.GET.get(name)
     # A view may parse a body as JSON whatever Content-Type the client sends, so this does too.
-    if request.content_type in FORMS:
-        return request.POST.get(name)
     try:
+        if request.content_type in FORMS:
+            return request.POST.get(name)
         body = json.loads(request.body)
-    except (ValueError, RecursionError, RawPostDataException):
-        # The last: somebody has read it before, as a stream.
+    except (ValueError, LookupError, RecursionError, RawPostDataException):
+        # LookupError: the charset is none of text. The last: somebody has read it as a stream.
         return None
     value = body.get(name) if isinstance(body, dict) else None
     is_plain = isinstance(value, str | int) and not isinstance(value, bool)

@@ -20,6 +20,7 @@ ALGORITHM_NAMES: tuple[str, ...] = get_args(AlgorithmName)
 LATEST_MS = 2**53
 # Sums of two products of this size are still exact.
 MAX_PRODUCT = 2**52
+MAX_SPELLED = 10**100
 # A log has six bytes for each request.
 MAX_LOG = 1_000
 MAX_ESCALATION = 16
@@ -77,7 +78,7 @@ class RateLimitRule:
         extra = {"gcra": [self.max], "lockout": blocks}.get(counted_by, [])
         numbers = (window_ms, capacity, *extra)
         more = blocks if counted_by == "lockout" else filter(None, [self.burst])
-        name = ":".join(map(str, [counted_by, self.max, window_ms, *more]))
+        name = ":".join([counted_by, *map(_spelled, [self.max, window_ms, *more])])
         slot = "" if counted_by == "rustauth" else name
         exact = [max(0, min(number, LATEST_MS)) for number in numbers]
         packed = struct.pack(f">{len(exact)}Q", *exact)
@@ -89,7 +90,7 @@ class RateLimitRule:
             "slot": slot,
             "capacity": capacity,
             "name": name,
-            "arguments": (slot.encode(), packed),
+            "arguments": (slot.encode(errors="replace"), packed),
         }.items():
             object.__setattr__(self, attribute, value)
 
@@ -250,7 +251,8 @@ def to_rules(rates: Any, *, as_written: bool = False) -> tuple[RateLimitRule, ..
     if not isinstance(rates, list | tuple) or not rates:
         raise TypeError(f"a rate must be text or a RateLimitRule, not {type(rates).__name__}")
     found = (rule for rate in rates for rule in to_rules(rate, as_written=as_written))
-    rules = tuple(dict.fromkeys(found))
+    # Of equal ones, however their windows are written, one is enough.
+    rules = tuple({rule.name: rule for rule in found}.values())
     if sum(rule.slot == "" for rule in rules) > 1:
         raise InvalidConfig(
             "two rules with RustAuth's window would share a counter; write rates as text, or"
@@ -266,6 +268,11 @@ def binding(decisions: Sequence[RateLimitDecision]) -> RateLimitDecision:
 
 def _leeway(one: RateLimitDecision) -> tuple[bool, int, int, int]:
     return one.permitted, -one.retry_after_ms, one.remaining, -one.reset_after
+
+
+def _spelled(number: int) -> str:
+    """A number as text; Python does not spell those that are too large for any rule."""
+    return str(number) if abs(number) < MAX_SPELLED else "too large"
 
 
 def _require_int(value: object, name: str) -> None:

@@ -101,8 +101,8 @@ class Limit:
 
     def as_written(self) -> "Limit":
         """The same limit with the algorithms that its rules have outside of RustAuth's wire."""
-        rules = tuple([rule.as_written() for rule in self.rules])
-        return replace(self, rules=rules)
+        written = {rule.name: rule for rule in [rule.as_written() for rule in self.rules]}
+        return replace(self, rules=tuple(written.values()))
 
 
 @dataclass(frozen=True, slots=True)

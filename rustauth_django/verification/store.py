@@ -97,10 +97,10 @@ class VerificationStore:
 
     def consume(self, purpose: str, token: str) -> Verification | None:
         """The token's value, once: of many callers one gets it (VER-06)."""
-        return self._live(self.backend.run(self._on(Take, purpose, token)))
+        return self._live(self.backend.run(self._on(take_record, purpose, token)))
 
     async def aconsume(self, purpose: str, token: str) -> Verification | None:
-        return self._live(await self.backend.arun(self._on(Take, purpose, token)))
+        return self._live(await self.backend.arun(self._on(take_record, purpose, token)))
 
     def peek(self, purpose: str, token: str) -> Verification | None:
         """The token's value; the token stays valid (VER-05)."""
@@ -185,7 +185,7 @@ class VerificationStore:
         key = self._find(purpose, token)
         if not key:
             return None
-        text = yield Get(key)
+        text = yield Get(key, "replace")
         live = self._live(text)
         if not live and Verification.from_json(text):
             yield DeleteIfValue(key, text)
@@ -201,7 +201,7 @@ class VerificationStore:
             return None
         # Each turn that is not the last is one in which another call changed the record.
         while True:
-            text = yield Get(key)
+            text = yield Get(key, "replace")
             record = self._live(text)
             kept = record and CODE.fullmatch(record.value)
             if not record or not kept:
@@ -278,6 +278,11 @@ class VerificationStore:
         text = f"{record.id}:{record.identifier}:{code}"
         salt = "rustauth_django.verification"
         return salted_hmac(salt, text, secret=self._secret, algorithm="sha256").hexdigest()
+
+
+def take_record(key: str) -> Take:
+    """The record at ``key``, removed; bytes that are no UTF-8 become text that is no record."""
+    return Take(key, "replace")
 
 
 def random_text(length: int) -> str:

@@ -183,6 +183,10 @@ def anything(random: Random, depth: int = 3) -> Any:
         named = {random.choice([text(random, 6), None, 1, (), b"x"]): one for one in inner}
         return random.choice([inner, tuple(inner), named, {text(random, 4) for _ in inner}])
     others = [raw_bytes(random), timedelta(seconds=random.choice([-1, 0, 0.5, 1e9])), object()]
+    deep: list[Any] = []
+    for _ in range(2_000):
+        deep = [deep]
+    others += [10**5_000, deep]
     functions = [len, text, lambda one: one, Random, bytes.decode]
     return random.choice([json_value(random, 0), text(random), *others, random.choice(functions)])
 
@@ -241,8 +245,8 @@ def some(random: Random, plausible: dict[str, Callable[[], Any]]) -> dict[Any, A
 def rule(random: Random) -> Any:
     """A limit as a dictionary has it."""
     options: dict[str, Callable[[], Any]] = {
-        "algorithm": lambda: sound(
-            pick(random, "gcra", "rustauth", "fixed-window", "sliding-log", "lockout", "no")
+        "algorithm": lambda: pick(
+            random, "gcra", "rustauth", "fixed-window", "sliding-log", "lockout", "no"
         ),
         "burst": lambda: pick(random, 1, 0, None),
         "escalate": lambda: pick(random, [60, 300], (60,), [], [0], 5),
@@ -641,6 +645,8 @@ def test_any_body_gives_an_answer(visited: Site) -> None:
         "application/json",
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
+        # Under WSGI Django itself fails on such a charset, before any view.
+        *(["multipart/form-data; boundary=x; charset=zlib"] if visited.runner else []),
         "multipart/form-data",
         "text/plain",
         "application/json; charset=utf-16",
@@ -674,9 +680,13 @@ def test_any_body_gives_an_answer(visited: Site) -> None:
 
 def harmless(random: Random) -> dict[str, Any]:
     """Limits of which each part may be set, in an order that nobody has tried."""
+    minute = timedelta(minutes=1)
 
     def one() -> Any:
-        window, max = random.choice([0.001, 0.5, 1, 60, 2**31]), random.choice([1, 3, 1000, 2**20])
+        window, max = (
+            random.choice([0.001, 0.5, 1, 60, minute, 2**31]),
+            random.choice([1, 3, 1000, 2**20]),
+        )
         more: list[dict[str, Any]] = [
             {},
             {"algorithm": "fixed-window"},
@@ -687,7 +697,16 @@ def harmless(random: Random) -> dict[str, Any]:
         return random.choice([{"window": window, "max": max} | random.choice(more), lockout])
 
     def rates() -> Any:
-        return random.choice([one(), "5/m", "2/s; 9/h", ["5/m", "3/10s"], "10/s burst 20"])
+        return random.choice(
+            [
+                one(),
+                "5/m",
+                "2/s; 9/h",
+                ["5/m", "3/10s"],
+                "10/s burst 20",
+                [{"window": minute, "max": 5}, "5/m"],
+            ]
+        )
 
     def entry() -> dict[str, Any]:
         paths = ["*", "/items/*", "/*/1", "/api/auth/sign-in", "/\u00e9", "/*\ud800", "/sign-in"]
@@ -785,15 +804,6 @@ TOKEN = "0123456789abcdef"
 SESSION = SessionRecord("id", "1", LATER, TOKEN, None, "x", NOW, NOW, {"a": 1}).to_json()
 
 
-def is_json(data: dict[str, Any]) -> bool:
-    """Could this site have stored it?"""
-    try:
-        json.dumps(data, allow_nan=False)
-    except ValueError:
-        return False
-    return True
-
-
 @pytest.fixture
 def in_memory() -> Iterator[None]:
     with override_settings(RUSTAUTH={"URL": "memory://"}):
@@ -819,7 +829,7 @@ def test_any_session_record_is_a_session_or_nothing(stored: None) -> None:
         data = session.load()
         assert isinstance(data, dict)
         assert (session.session_key == TOKEN) or not data
-        if session.modified and is_json(data):
+        if session.modified:
             session.save()
         assert [one.is_current for one in list_sessions(person(1))] in ([], [False])
 
@@ -882,6 +892,12 @@ def test_any_bytes_are_a_session_or_nothing(one_server: Server, prefix: str) -> 
             raw.set(f"{prefix}secondary:{key}", value, ex=60)
         assert SessionStore(TOKEN).load() == {}
         assert list_sessions(person(1)) == []
+        token = verification.create("reset", ttl=60)
+        (stored,) = raw.keys(f"{prefix}secondary:verification:*")
+        raw.set(stored, value, ex=60)
+        assert verification.peek("reset", token) is None
+        assert verification.consume("reset", token) is None
+        raw.delete(stored)
 
     settings = {"URL": one_server.url, "KEY_PREFIX": prefix}
     with redis.Redis.from_url(one_server.url) as raw, override_settings(RUSTAUTH=settings):
