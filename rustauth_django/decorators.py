@@ -1,8 +1,12 @@
 """The decorators with which a view declares its limits."""
 
+import inspect
+import linecache
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
+from types import FrameType
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -21,6 +25,10 @@ from .limits.responses import refusal
 View = TypeVar("View", bound=Callable[..., Any])
 Rates: TypeAlias = str | RateLimitRule | Callable[[HttpRequest], Any]
 Counted: TypeAlias = Literal["request", "failure", "success"]
+
+NEEDS_A_RATE = 'rate_limit needs a rate: write @rate_limit("5/m")'
+# A line with a decorator that is not called.
+BARE = re.compile(r"@[\w.]+\s*(#.*)?")
 
 
 def rate_limit_exempt(view: View) -> View:
@@ -70,6 +78,8 @@ def rate_limit(
             "rate_limit needs a rate, and is for functions and methods; on a class write"
             ' @method_decorator(rate_limit("5/m"), name="dispatch")'
         )
+    if len(rates) == 1 and callable(rates[0]) and is_bare(inspect.currentframe()):
+        raise InvalidConfig(NEEDS_A_RATE)
     if on not in ("request", "failure", "success") and not callable(on):
         raise InvalidConfig('on must be "request", "failure", "success" or a function')
     if on_error not in (None, "local", "deny", "allow", "raise"):
@@ -91,6 +101,18 @@ def rate_limit(
         on_error=on_error,
     )
     return limited.decorate
+
+
+def is_bare(frame: FrameType | None) -> bool:
+    """Is this call a decorator without parentheses? Its line has the name and nothing else.
+
+    A view that it is given cannot be told from a function that returns rates.
+    """
+    caller = frame and frame.f_back
+    if caller is None:
+        return False
+    line = linecache.getline(caller.f_code.co_filename, caller.f_lineno, caller.f_globals)
+    return BARE.fullmatch(line.strip()) is not None
 
 
 def _read_rates(rates: tuple[Rates, ...], cost: int) -> Any:
@@ -127,7 +149,7 @@ class Limited:
                 ' @method_decorator(rate_limit("5/m"), name="dispatch")'
             )
         if not callable(view):
-            raise InvalidConfig('rate_limit needs a rate: write @rate_limit("5/m")')
+            raise InvalidConfig(NEEDS_A_RATE)
 
         @wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Any:

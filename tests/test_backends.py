@@ -329,6 +329,7 @@ def test_tls_is_verified(
             storage.get("key")
 
 
+@pytest.mark.slow
 def test_tls_is_verified_on_a_cluster(
     tls_server: Any, tls_files: dict[str, str], prefix: str, faced: Any
 ) -> None:

@@ -7,6 +7,8 @@ import pytest
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
+from django.utils.decorators import method_decorator
+from django.views import View
 
 from rustauth_django import BackendUnavailable, InvalidConfig, RateLimitRule
 from rustauth_django.connections import get_guard
@@ -470,6 +472,40 @@ def test_what_cannot_work_is_told_as_the_module_loads(make: Any, message: str) -
     for wrong in (lambda: rate_limit(5), lambda: rate_limit("5/m", cost="1")):  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             wrong()
+
+
+def test_a_decorator_without_parentheses_is_told_as_the_module_loads() -> None:
+    """On functions of either kind, on methods, and under another name."""
+    limit = rate_limit
+    with pytest.raises(InvalidConfig, match=r'write @rate_limit\("5/m"\)'):
+
+        @rate_limit
+        def view(request: HttpRequest) -> HttpResponse:
+            return HttpResponse()
+
+    with pytest.raises(InvalidConfig, match="needs a rate"):
+
+        class Page(View):
+            @limit  # as its author has it
+            async def get(self, request: HttpRequest) -> HttpResponse:
+                return HttpResponse()
+
+    def plan(request: HttpRequest) -> str:
+        return "1/m"
+
+    @rate_limit(plan)
+    def by_plan(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    @rate_limit(
+        plan,
+    )
+    def by_plan_too(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    assert callable(by_plan)
+    assert callable(by_plan_too)
+    assert callable(method_decorator(rate_limit(plan), name="dispatch")(View))
 
 
 def test_user_needs_its_middleware() -> None:

@@ -128,6 +128,7 @@ async def test_a_busy_loop_does_not_wait_for_ever(one_server: Server) -> None:
                 await call
 
 
+@pytest.mark.slow
 async def test_a_loop_that_stands_still_is_no_outage(one_server: Server) -> None:
     """While a connection is opened, and while a reply is awaited."""
     async with RustAuthStores.from_url(one_server.plain_url) as stores:

@@ -79,6 +79,7 @@ def test_a_reply_that_is_there_is_read_after_its_deadline() -> None:
         assert time.monotonic() - started < 1
 
 
+@pytest.mark.slow
 def test_threads_get_connections_in_turn(one_server: Server) -> None:
     """Each of twelve, on three connections that are always in use."""
     with Proxy(one_server.port) as proxy:
