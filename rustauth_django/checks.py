@@ -19,6 +19,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.csrf import CsrfViewMiddleware
@@ -134,7 +135,8 @@ def check_allauth(**kwargs: Any) -> list[CheckMessage]:
         hints.append(f"Set ACCOUNT_ADAPTER = {OUR_ADAPTER!r}.")
     methods = {str(getattr(one, "value", one)) for one in limits.LOGIN_METHODS}
     settings, _ = read_settings()
-    if "email" in methods and "email" not in settings.rate_limit.login.names:
+    names = (get_user_model().USERNAME_FIELD, *settings.rate_limit.login.names)
+    if "email" in methods and "email" not in names:
         hints.append(f'Set {NAMES} = ["email"].')
     if limits.RATE_LIMITS.get("login"):
         hints.append('Set ACCOUNT_RATE_LIMITS = {"login": None}.')

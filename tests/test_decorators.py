@@ -505,7 +505,7 @@ def test_a_decorator_without_parentheses_is_told_as_the_module_loads() -> None:
 
     assert callable(by_plan)
     assert callable(by_plan_too)
-    assert callable(method_decorator(rate_limit(plan), name="dispatch")(View))
+    assert callable(method_decorator(rate_limit(plan), name="dispatch")(type("Page", (View,), {})))
 
 
 def test_user_needs_its_middleware() -> None:

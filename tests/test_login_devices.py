@@ -14,6 +14,7 @@ from django.urls import path
 
 from rustauth_django import rate_limit_store
 from rustauth_django.connections import get_guard
+from rustauth_django.contrib.testing import fresh_rate_limits
 from rustauth_django.limits.devices import COOKIE, MAX_ACCOUNTS
 from rustauth_django.limits.keys import account_digest, account_key
 
@@ -76,6 +77,26 @@ def test_strangers_lock_out_strangers_alone(site: Site, ada: User) -> None:
         assert owner.sign_in().status_code == 200
     assert strangers.wrong(2) == [429, 429]
     assert Browser(site, "203.0.113.1").sign_in().status_code == 429
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("age", "refused"), [(86_400, 0), (None, 1_440)])
+def test_a_day_of_guesses(memory_site: Site, age: int | None, refused: int) -> None:
+    """Each minute until refused: the owner signs in each minute, and without a cookie never."""
+    memory_site.settings["AUTHENTICATION_BACKENDS"] = BACKENDS
+    memory_site.configure(**SETTINGS, LOGIN={"DEVICE_COOKIE": age, "ADDRESS": None})
+    User.objects.create_user("ada", password=PASSWORD)
+    owner, strangers = Browser(memory_site), Browser(memory_site, "198.51.100.1")
+    statuses = []
+    with fresh_rate_limits() as limits:
+        if age:
+            assert owner.sign_in().status_code == 200
+        for _ in range(1_440):
+            while strangers.wrong(1) == [401]:
+                continue
+            statuses.append(owner.sign_in().status_code)
+            limits.clock.advance(60)
+    assert statuses.count(429) == refused
 
 
 def test_a_browser_has_the_account_s_numbers(site: Site, ada: User) -> None:
