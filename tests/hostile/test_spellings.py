@@ -166,7 +166,13 @@ def started(django_db_blocker: Any) -> Iterator[Callable[[Kind], Database]]:
 
 
 @pytest.fixture(scope="module")
-def database(case: str, started: Callable[[Kind], Database]) -> Database:
+def prepared() -> set[str]:
+    """The cases whose databases are there; the order of the tests may come back to one."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def database(case: str, started: Callable[[Kind], Database], prepared: set[str]) -> Database:
     """One that compares like this, with Django's tables."""
     comparison = COMPARISONS[case]
     if reason := comparison.kind.missing():
@@ -174,6 +180,9 @@ def database(case: str, started: Callable[[Kind], Database]) -> Database:
             pytest.fail(f"RUSTAUTH_REQUIRE_DATABASES is set, but {reason}")
         pytest.skip(reason)
     database = started(comparison.kind)
+    if case in prepared:
+        return database
+    prepared.add(case)
     with database.connected() as connection, connection.cursor() as cursor:
         cursor.execute(comparison.create.format(connection.ops.quote_name(case)))
     with database.connected(NAME=case) as connection:
