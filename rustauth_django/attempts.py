@@ -14,6 +14,7 @@ such a user exists.
 """
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TypeGuard
 
@@ -45,7 +46,7 @@ from .limits.keys import (
     password_hash,
 )
 from .limits.logins import LOGINS_ATTRIBUTE, Login, Try, logins_of
-from .limits.operations import Reservation
+from .limits.operations import Bucket
 from .limits.outages import Action
 from .limits.protection import is_protected
 from .limits.rates import RateLimitDecision, RateLimitRule
@@ -86,6 +87,7 @@ def check(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[
         verdict, reservation = yield from guard.reserve(request, ask)
         if reservation is not None:
             logins_of(request).tries.append(Try(login, reservation))
+            guard.learn(request)
     else:
         verdict = yield from guard.ask(request, ask, spend=False)
     if not verdict.permitted:
@@ -103,7 +105,7 @@ def settle(guard: Guard, request: HttpRequest, response: HttpResponseBase) -> Pl
     logins = logins_of(request)
     yield from guard.settle_logins(request, response)
     for one in logins.failed:
-        yield from tell_failure(guard, request, one.login, one.reservation)
+        yield from tell_failure(guard, request, one.login, one.reservation.full)
     for typed in logins.missed:
         yield from count(guard, request, typed)
 
@@ -135,19 +137,20 @@ def count(guard: Guard, request: HttpRequest | None, typed: str | None) -> Plan[
     if ask is None:
         record("login_failed", account=login.account, address=login.address)
         return
-    _, reservation = yield from guard.spend(ask)
-    if reservation is not None:
-        yield from tell_failure(guard, request, login, reservation)
+    verdict, reservation = yield from guard.spend(ask)
+    if verdict.permitted:
+        full = reservation.full if reservation else ()
+        yield from tell_failure(guard, request, login, full)
 
 
 def tell_failure(
-    guard: Guard, request: HttpRequest | None, login: Login, reservation: Reservation
+    guard: Guard, request: HttpRequest | None, login: Login, full: Iterable[Bucket]
 ) -> Plan[Action, None]:
-    """Write a failed attempt into the audit log, and tell of each block that it began."""
+    """Write a failed attempt into the audit log, and tell of each block that it began, of which
+    ``full`` are the buckets.
+    """
     record("login_failed", account=login.account, address=login.address)
-    # An account is counted under several keys, and is one all the same.
-    full = {(login_facts(one.key)["what"], one.rule): one for one in reversed(reservation.full)}
-    for bucket in reversed(full.values()):
+    for bucket in full:
         # Other attempts may have been given back since.
         verdict = yield from guard.look(bucket)
         if isinstance(verdict, RateLimitDecision) and not verdict.permitted:
@@ -244,7 +247,10 @@ def ask_of(
     login = Login(typed, (), folded, address)
     if typed and folded:
         users = yield from find_users(typed, rules.names)
-        accounts = [account_digest(user, visitors) for user in users] or [folded]
+        accounts = [account_digest(user, visitors) for user in users[:MAX_SAME]]
+        if len(users) != 1:
+            # Of nobody, or of several: there may be more of them than are told apart.
+            accounts.append(folded)
         login = Login(typed, users, accounts[0], address)
         device = device_of(guard, request, login.user)
         if device is not None and rules.account:
@@ -316,8 +322,8 @@ def _find_users(name: str, fields: tuple[str, ...]) -> tuple[Any, ...]:
         found.append(manager.get_by_natural_key(name))
     for field in fields:
         with suppress(*NOBODY):
-            found += manager.filter(**{f"{field}__iexact": name})[:MAX_SAME]
-    return tuple({user.pk: user for user in found}.values())[:MAX_SAME]
+            found += manager.filter(**{f"{field}__iexact": name})[: MAX_SAME + 1]
+    return tuple({user.pk: user for user in found}.values())
 
 
 async def _afind_users(name: str, fields: tuple[str, ...]) -> tuple[Any, ...]:
@@ -332,5 +338,7 @@ async def _afind_users(name: str, fields: tuple[str, ...]) -> tuple[Any, ...]:
             found.append(await manager.aget_by_natural_key(name))
     for field in fields:
         with suppress(*NOBODY):
-            found += [one async for one in manager.filter(**{f"{field}__iexact": name})[:MAX_SAME]]
-    return tuple({user.pk: user for user in found}.values())[:MAX_SAME]
+            found += [
+                one async for one in manager.filter(**{f"{field}__iexact": name})[: MAX_SAME + 1]
+            ]
+    return tuple({user.pk: user for user in found}.values())

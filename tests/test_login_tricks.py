@@ -1,5 +1,7 @@
 """Ways around the protection of logins that were tried, and ways to turn it against its owner."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +15,7 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.core import checks
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
-from django.urls import path
+from django.urls import path, resolve
 
 from rustauth_django import InvalidConfig, RateLimitStore, rate_limit
 from rustauth_django.attempts import typed_name
@@ -52,6 +54,16 @@ class NoSuper(ModelBackend):
         return user if user and user.check_password(password) else None
 
 
+class ByAddress(BaseBackend):
+    """Tries all users of an e-mail address, and of a user name."""
+
+    def authenticate(  # type: ignore[override]
+        self, request: Any, username: str = "", password: str = ""
+    ) -> Any:
+        users = User.objects.filter(email=username) | User.objects.filter(username=username)
+        return next((user for user in users if user.check_password(password)), None)
+
+
 class EmailFirst(BaseBackend):
     """Takes a password, under another name than most."""
 
@@ -73,8 +85,19 @@ def streamed(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(body())
 
 
+def pin(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=401)
+
+
+def crash(request: HttpRequest) -> HttpResponse:
+    authenticate(request, **request.POST.dict())
+    raise RuntimeError
+
+
 urlpatterns = [
     path("sign-in/", sign_in),
+    path("crash/", crash),
+    path("pin/", pin, name="login"),
     path("streamed/", streamed),
     path("admin/", admin.site.urls),  # whose template is the form
     path("form/", LoginView.as_view(template_name="admin/login.html", next_page="/"), name="login"),
@@ -176,9 +199,11 @@ def test_names_that_are_no_fields_are_found() -> None:
     for names, id, words in (
         (["mail"], "rustauth_django.E008", 'Did you mean "email"?'),
         (["email__iexact"], "rustauth_django.E003", 'Like "email".'),
+        (["groups"], "rustauth_django.E008", None),
     ):
         with override_settings(RUSTAUTH={"RATE_LIMIT": {"LOGIN": {"NAMES": names}}}):
-            assert (id, words) in [(one.id, one.hint) for one in checks.run_checks()]
+            found = {one.id: one.hint for one in checks.run_checks()}
+            assert words in (found[id], None)
             with pytest.raises(InvalidConfig, match="NAMES"):
                 RateLimitMiddleware(lambda request: None)
 
@@ -215,6 +240,75 @@ def test_many_right_passwords_at_once_pass(memory_site: Site, ada: User) -> None
     wrongs = [memory_site.post("/form/", wrong(f"name-{i}")) for i in range(4)]
     assert [one.status_code for one in wrongs] == [200] * 3 + [429]
     assert wrongs[0].headers["RateLimit"].startswith('"sign-in";r=2;')
+
+
+def test_a_login_view_with_a_check_of_its_own_keeps_its_limit(memory_site: Site) -> None:
+    """Three at once: nothing else bounds what is under way there."""
+    site_of(memory_site, MODEL, RULES=[], LOGIN={})
+    guard = get_guard()
+    for _ in range(2):
+        assert memory_site.post("/pin/").status_code == 401
+    match = resolve("/pin/")
+    request = HttpRequest()
+    request.resolver_match = match
+    assert not guard.bounds(request)
+    memory_site.post("/form/", wrong())
+    request.resolver_match = resolve("/form/")
+    assert guard.bounds(request)
+
+
+@pytest.mark.parametrize("others", [1, 3, 5])
+def test_many_users_of_one_name_count_together(memory_site: Site, ada: User, others: int) -> None:
+    """More of them than are told apart are no way around the limit."""
+    site = site_of(memory_site, FIRST, f"{__name__}.ByAddress", LOGIN={"NAMES": ["email"]})
+    for number in range(others):
+        User.objects.create_user(f"eve{number}", ada.email, "own")
+    guesses = []
+    for _ in range(4):
+        guesses += site.statuses("POST", "/sign-in/", 3, wrong(ada.email))
+        for number in range(others):
+            site.post("/sign-in/", {"username": f"eve{number}", "password": "own"})
+    assert guesses == [401] * 5 + [429] * 7
+
+
+def test_a_crash_is_in_the_audit_log(
+    memory_site: Site, ada: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody knows how it would have ended, and it counts."""
+    site_of(memory_site, MODEL)
+    caplog.set_level("INFO", "rustauth_django.audit")
+    rustauth = {**memory_site.base, "RATE_LIMIT": SETTINGS, "AUDIT": {}}
+    with override_settings(RUSTAUTH=rustauth):
+        memory_site.client.raise_request_exception = False
+        statuses = memory_site.statuses("POST", "/crash/", 6, right())
+    assert statuses == [500] * 5 + [429]
+    found = [vars(one)["audit"]["event"] for one in caplog.records if "audit" in vars(one)]
+    assert found == ["login_failed"] * 5 + ["login_locked"]
+
+
+def test_a_site_without_users_starts() -> None:
+    """It has a backend for tokens of its own, say."""
+    code = """
+import django
+from django.conf import settings
+settings.configure(
+    ROOT_URLCONF="__main__",
+    INSTALLED_APPS=["rustauth_django"],
+    MIDDLEWARE=["rustauth_django.middleware.RateLimitMiddleware"],
+    AUTHENTICATION_BACKENDS=["__main__.Tokens"],
+    ALLOWED_HOSTS=["*"],
+    SECRET_KEY="x",
+)
+class Tokens:
+    def authenticate(self, request, token=None): return None
+django.setup()
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import path
+urlpatterns = [path("", lambda request: HttpResponse("fine"))]
+assert Client().get("/").content == b"fine"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_streamed_body_leaves_nothing_under_way(memory_site: Site, ada: User) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import collections
+import random
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,41 @@ async def test_a_cancelled_call_holds_no_lent_connection(
     call.cancel()
     await asyncio.wait([call])
     assert await asyncio.wait_for(client.get(f"{prefix}key"), 2) is None
+    await stores.aclose()
+    assert not in_use(client)
+    await client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("most", [1, 3, 4])
+async def test_a_lent_connection_that_the_server_has_closed_is_opened_anew(
+    one_server: Server, prefix: str, most: int
+) -> None:
+    """redis-py may not look, and then nobody would ever answer."""
+    client, stores = lent(one_server, most)
+    with redis.Redis(port=one_server.port) as raw:
+        for _ in range(3):
+            # The owner's own call may find its connection closed.
+            with suppress(redis.ConnectionError):
+                await client.get(f"{prefix}key")
+            raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await asyncio.sleep(0.05)
+            assert await asyncio.wait_for(stores.secondary_storage.aget(f"{prefix}key"), 2) is None
+    await stores.aclose()
+    assert not in_use(client)
+    await client.connection_pool.disconnect()
+
+
+async def test_callers_of_a_small_pool_come_and_go(one_server: Server, prefix: str) -> None:
+    """At any moment, and nobody is told that a healthy server has closed a connection."""
+    client, stores = lent(one_server, 3)
+    rng = random.Random(1)
+
+    async def call() -> None:
+        for _ in range(200):
+            assert await stores.secondary_storage.aget(f"{prefix}key") is None
+            await asyncio.sleep(rng.choice((0, 0, 0.0002, 0.001)))
+
+    await asyncio.gather(*[call() for _ in range(12)])
     await stores.aclose()
     assert not in_use(client)
     await client.connection_pool.disconnect()

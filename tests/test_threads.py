@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,24 @@ def test_threads_get_connections_in_turn(one_server: Server) -> None:
             # Who comes last waits for eight others on three connections.
             assert len(longest) == 12
             assert max(longest.values()) < 1000
+
+
+def test_a_lent_connection_that_is_free_again_is_used(one_server: Server) -> None:
+    """Also by a thread that waits for one inside of the pool."""
+    with Proxy(one_server.port) as proxy:
+        proxy.treat = lambda data: [(0.2, data)]
+        pool = redis.BlockingConnectionPool(port=proxy.port, max_connections=4, timeout=10)  # type: ignore[no-untyped-call]
+        owners = [pool.get_connection() for _ in range(3)]
+        stores = RustAuthStores.from_client(redis.Redis(connection_pool=pool))
+        started = time.monotonic()
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(lambda _: stores.secondary_storage.get("absent"), range(2)))
+        assert found == [None, None]
+        assert time.monotonic() - started < 8
+        for owner in owners:
+            pool.release(owner)
+        stores.close()
+        pool.disconnect()
 
 
 def test_waiting_for_a_lent_connection_ends_in_time(one_server: Server) -> None:

@@ -332,6 +332,8 @@ class LoopWire:
         # Those that take no more calls, until they are closed.
         self._retired: set[Stream] = set()
         self._opening: dict[bool, asyncio.Task[Stream]] = {}
+        # How many callers are about to use each connection.
+        self._coming = {False: 0, True: 0}
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def call(self, command: Command, *, asking: bool = False) -> Any:
@@ -345,11 +347,16 @@ class LoopWire:
             await asyncio.sleep(0)
             if stream.is_closing:
                 stream = None
-        for _ in range(MAX_TRIES):
-            if stream is None or not stream.is_usable:
-                stream = await self._open(is_walk)
-        assert stream is not None
-        return await stream.call(packed, asking)
+        self._coming[is_walk] += 1
+        try:
+            for _ in range(MAX_TRIES):
+                if stream is None or not stream.is_usable:
+                    stream = await self._open(is_walk)
+            assert stream is not None
+            reply = stream.call(packed, asking)
+        finally:
+            self._coming[is_walk] -= 1
+        return await reply
 
     async def _open(self, is_walk: bool) -> Stream:
         """One new connection for all callers that need one now; the cancellation of one caller does
@@ -382,7 +389,11 @@ class LoopWire:
         try:
             connection = await (self._make() if self._owned else self._borrow())
             on_idle = None if self._holds else self._let_go
-            stream = Stream(self._loop, connection, self._patience, self._lost, on_idle)
+            try:
+                stream = Stream(self._loop, connection, self._patience, self._lost, on_idle)
+            except BaseException:
+                self._later(self._give_back_broken(connection))
+                raise
             former = self._streams.get(is_walk)
             if former is not None:
                 self._retired.add(former)
@@ -413,17 +424,14 @@ class LoopWire:
         return connection
 
     async def _in_time(self, connecting: Any, seconds: float | None) -> None:
-        """Connect within so many seconds; those in which the loop is busy with other things hardly
-        count.
-        """
+        """Connect within so many seconds; a long turn of a busy loop counts as a short one."""
         task, left = self._loop.create_task(connecting), seconds
         try:
             while not task.done() and (left is None or left > 0):
                 began = self._loop.time()
                 await asyncio.wait([task], timeout=None if left is None else min(left, LATE))
                 if left is not None:
-                    took = self._loop.time() - began
-                    left -= took if took < 2 * LATE else LATE / 10
+                    left -= min(self._loop.time() - began, LATE)
             if not task.done():
                 raise RedisTimeoutError("Timeout connecting to server")
             task.result()
@@ -436,7 +444,8 @@ class LoopWire:
         give_up_at = self._loop.time() + self._patience
         while True:
             try:
-                return await self._pool.get_connection(*borrowing_arguments(self._pool))
+                connection = await self._pool.get_connection(*borrowing_arguments(self._pool))
+                return await self._freshened(connection)
             except (RedisConnectionError, Overload) as error:
                 if isinstance(error, RedisConnectionError) and str(error) not in EXHAUSTED:
                     raise
@@ -447,7 +456,20 @@ class LoopWire:
                 raise opening_failure(self._pool, error) from None
             await asyncio.sleep(LATE)
 
+    async def _freshened(self, connection: Any) -> Any:
+        """A lent connection, opened anew if the server has closed it: redis-py may not look."""
+        try:
+            if connection._reader.at_eof() or connection._writer.transport.is_closing():
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+        except BaseException:
+            self._later(self._give_back_broken(connection))
+            raise
+        return connection
+
     def _let_go(self, stream: Stream) -> None:
+        if self._coming[self._streams.get(True) is stream]:
+            return  # it is given back after their calls
         if stream.release():
             self._forget(stream)
             self._later(self._pool.release(stream.connection))

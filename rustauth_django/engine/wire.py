@@ -249,6 +249,8 @@ class Wire:
 
     def _begin(self) -> None:
         self._idle: deque[Line] = deque()
+        # One for each thread that waits inside of a pool which is not ours.
+        self._inside: deque[None] = deque()
         self._places = Places(self._most if self._owned else 0)
 
     def call(self, command: Command, *, asking: bool = False) -> Any:
@@ -292,51 +294,63 @@ class Wire:
 
     def _take(self) -> Line:
         """A sound connection: an idle one, a new one, or one that another thread is done with."""
-        give_up_at: float | None = None
-        while True:
-            # Those that wait already come first.
-            is_new = give_up_at is None
-            line = None if is_new and self._places.waiting else self._find()
-            if line is not None:
-                return line
-            now = time.monotonic()
-            give_up_at = now + self._patience if give_up_at is None else give_up_at
-            if now >= give_up_at or (self._pool_waits and not self._places.waiting):
-                raise Overload
-            line = self._wait(give_up_at - now, is_first_time=is_new)
-            if line is not None:
-                if line.is_sound():
-                    return line
-                line.close()
+        # Those that wait already come first.
+        if not self._places.waiting and (line := self._find()) is not None:
+            return line
+        if not self._pool_waits:
+            return self._wait(time.monotonic() + self._patience)
+        # The pool has waited, and meanwhile another thread may have finished.
+        line = self._pop_idle()
+        if line is None:
+            raise Overload
+        return line
 
     def _find(self) -> Line | None:
+        return self._pop_idle() or (self._open() if self._owned else self._borrow())
+
+    def _pop_idle(self) -> Line | None:
         while True:
             try:
                 line = self._idle.pop()
             except IndexError:
-                break
+                return None
             if line.is_sound():
                 return line
             line.close()
-        return self._open() if self._owned else self._borrow()
 
-    def _wait(self, seconds: float, *, is_first_time: bool) -> Line | None:
-        """Wait until another thread hands a connection over, or for a moment: a lost connection
-        wakes nobody.
+    def _wait(self, give_up_at: float) -> Line:
+        """Wait in turn until another thread hands a connection over. The first in the line also
+        looks by itself from time to time, since a lost connection wakes nobody.
         """
         turn, waiting = Turn(), self._places.waiting
-        if is_first_time:
-            waiting.append(turn)
-        else:
-            waiting.appendleft(turn)
+        waiting.append(turn)
         try:
-            # A thread that finished before this one waited could not wake it.
-            if not self._idle:
-                turn.lock.acquire(timeout=min(seconds, LOOK_AGAIN))
+            while (left := give_up_at - time.monotonic()) > 0:
+                # A thread that finished before this one waited could not wake it.
+                may_look = self._idle and self._is_first(turn)
+                if not may_look and turn.lock.acquire(timeout=min(left, LOOK_AGAIN)):
+                    handed, turn.line = turn.line, None
+                    if handed is not None:
+                        if handed.is_sound():
+                            return handed
+                        handed.close()
+                    turn = Turn()
+                    waiting.appendleft(turn)
+                if self._is_first(turn) and (line := self._find()) is not None:
+                    return line
+            raise Overload
         finally:
             with suppress(ValueError):
                 waiting.remove(turn)
-        return turn.line
+            handed, turn.line = turn.line, None
+            if handed is not None:
+                self._put(handed, self._idle)
+
+    def _is_first(self, turn: Turn) -> bool:
+        try:
+            return self._places.waiting[0] is turn
+        except IndexError:
+            return False
 
     def _put(self, line: Line, idle: deque[Line]) -> None:
         if idle is not self._idle:
@@ -344,7 +358,7 @@ class Wire:
             line.part()
             self._places.hand_over(None)
         elif not (self._places.waiting and self._places.hand_over(line)):
-            if len(idle) >= self._most_idle:
+            if len(idle) >= self._most_idle or self._inside:
                 line.part()
             else:
                 idle.append(line)
@@ -354,6 +368,8 @@ class Wire:
         return None if place is None else Line(open_connection(self._pool), place)
 
     def _borrow(self) -> Line | None:
+        if self._pool_waits:
+            self._inside.append(None)
         try:
             connection = self._pool.get_connection(*self._borrowing)
         except RedisConnectionError as error:
@@ -366,6 +382,9 @@ class Wire:
         except BaseException as error:
             self._distrust(error)
             raise
+        finally:
+            if self._pool_waits:
+                self._inside.pop()
         return BorrowedLine(connection, self._pool)
 
     def _distrust(self, error: BaseException) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeGuard, TypeVar
+from weakref import WeakSet
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
@@ -101,6 +102,7 @@ class Guard:
         self._limiter = Limiter(store.backend, options.on_error, clock)
         self._observe = observe
         self._warned_of_missing_ip = False
+        self._protected_views: WeakSet[Any] = WeakSet()
 
     def run(self, plan: Plan[Action, T]) -> T:
         """Drive a plan, blocking."""
@@ -136,7 +138,7 @@ class Guard:
         if address is None:
             return None
         ask = Ask.of(limit, address)
-        if limit.on_failure and hasattr(request, LOGINS_ATTRIBUTE) and is_protected():
+        if limit.on_failure and hasattr(request, LOGINS_ATTRIBUTE) and self.bounds(request):
             # The protection of logins bounds what is under way at once, so that an office whose
             # people sign in at the same moment is not refused.
             verdict = yield from self.ask(request, ask, spend=False)
@@ -148,6 +150,16 @@ class Guard:
         else:
             verdict = yield from self.ask(request, ask)
         return None if verdict.permitted else refusal(request, verdict)
+
+    def learn(self, request: HttpRequest) -> None:
+        """Remember that a view of this request counts its logins before passwords are checked."""
+        if self.options.login.address and request.resolver_match:
+            self._protected_views.add(request.resolver_match.func)
+
+    def bounds(self, request: HttpRequest) -> bool:
+        """Has this view counted its logins before, for accounts and for addresses?"""
+        match = request.resolver_match
+        return bool(match and match.func in self._protected_views and is_protected())
 
     def screen(self, request: HttpRequest) -> Plan[Action, tuple[HttpResponse | None, bool]]:
         """The refusal of a client on the list ``DENY``, or None; and True if no limit has to be

@@ -85,9 +85,10 @@ class Logins:
 
     @property
     def failed(self) -> list[Try]:
-        """The attempts that stay counted because their passwords were wrong."""
+        """The attempts that stay counted because their passwords were wrong, or nobody knows."""
         typed = {one.typed for one in self.done if one.typed}
-        return [one for one in self.tries if one.has_failed and one.typed not in typed]
+        kept = [one for one in self.tries if one.has_failed or self.has_crashed]
+        return [one for one in kept if one.typed not in typed]
 
     @property
     def accounts(self) -> set[str]:

@@ -46,12 +46,14 @@ def unprotected(backend: str) -> str:
 
 def unknown_names(names: Collection[str]) -> list[str]:
     """Those of the names of fields that the user model does not have."""
-    known = fields_of_users()
-    return [name for name in names if name not in known]
+    # A site without names may have no user model.
+    return [name for name in names if name not in fields_of_users()]
 
 
 def fields_of_users() -> set[str]:
-    return {field.name for field in get_user_model()._meta.get_fields()}
+    """The fields of the user model that can be compared without regard to case."""
+    fields = get_user_model()._meta.concrete_fields
+    return {one.name for one in fields if not one.is_relation and one.get_lookup("iexact")}
 
 
 def require_protection(silenced: Collection[str], names: Collection[str]) -> None:
