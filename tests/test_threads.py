@@ -27,7 +27,7 @@ from rustauth_django import (
     RustAuthStores,
 )
 from rustauth_django.engine import protocol
-from rustauth_django.engine.wire import Line
+from rustauth_django.engine.wire import Line, borrowing_arguments
 
 from .clusters import ABLE, Cluster
 from .faces import Face
@@ -111,7 +111,7 @@ def test_a_lent_connection_that_is_free_again_is_used(one_server: Server) -> Non
     with Proxy(one_server.port) as proxy:
         proxy.treat = lambda data: [(0.2, data)]
         pool = redis.BlockingConnectionPool(port=proxy.port, max_connections=4, timeout=10)  # type: ignore[no-untyped-call]
-        owners = [pool.get_connection() for _ in range(3)]
+        owners = [pool.get_connection(*borrowing_arguments(pool)) for _ in range(3)]
         stores = RustAuthStores.from_client(redis.Redis(connection_pool=pool))
         started = time.monotonic()
         with ThreadPoolExecutor(2) as threads:
@@ -127,7 +127,7 @@ def test_a_lent_connection_that_is_free_again_is_used(one_server: Server) -> Non
 def test_waiting_for_a_lent_connection_ends_in_time(one_server: Server) -> None:
     """The pool's own time-out is for all of it."""
     pool = redis.BlockingConnectionPool(port=one_server.port, max_connections=1, timeout=1)  # type: ignore[no-untyped-call]
-    taken = pool.get_connection()
+    taken = pool.get_connection(*borrowing_arguments(pool))
     stores = RustAuthStores.from_client(redis.Redis(connection_pool=pool))
     started = time.monotonic()
     with pytest.raises(BackendOverloaded):
