@@ -413,7 +413,18 @@ def move(cluster: Cluster, slot: int, source: int, target: int) -> Iterator[None
     yield
     for server in (target, source, *(set(range(SIZE)) - {target, source})):
         cluster.tell(server, "CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+    # What the servers told each other before may still be on its way.
+    deadline = time.monotonic() + 30
+    while {holder_of(cluster, server, slot) for server in range(SIZE)} != {ids[target]}:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     yield
+
+
+def holder_of(cluster: Cluster, server: int, slot: int) -> Any:
+    """Which server holds a slot, as one of them sees it."""
+    ranges = cluster.tell(server, "CLUSTER", "SLOTS")
+    return next((node[2] for first, last, node, *_ in ranges if first <= slot <= last), None)
 
 
 def test_a_slot_that_moves_is_followed(
