@@ -21,9 +21,28 @@ class Packed(tuple[str | bytes | int, ...]):
     packed: bytes
 
 
+class Several(Packed):
+    """Commands that are sent in one write; their keys need not share a slot, so it is not for
+    clusters.
+
+    Their reply is the list of their replies, in which None stands for a key of another type. The
+    first other error is the error of all.
+    """
+
+    size: int
+
+    @classmethod
+    def of(cls, *commands: Command) -> "Several":
+        """These commands, one after the other."""
+        several = cls(commands[0])
+        several.size = len(commands)
+        several.packed = b"".join(map(pack, commands))
+        return several
+
+
 def pack(command: Command) -> bytes:
     """The bytes of a command. Raises ``UnicodeEncodeError`` for text that UTF-8 cannot hold."""
-    if type(command) is Packed:
+    if isinstance(command, Packed):
         return command.packed
     return b"*%d\r\n%b" % (len(command), pack_arguments(command))
 

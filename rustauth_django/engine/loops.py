@@ -30,13 +30,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import SentinelConnectionPool
 
 from ..exceptions import InvalidConfig
-from .commands import ASKING, Command, pack
+from .commands import ASKING, Command, Several, pack
 from .protocol import (
     INCOMPLETE,
     NOT_RESP,
     PUSHES,
     Overload,
     is_read_only,
+    join,
     make_reader,
     opening_failure,
 )
@@ -90,12 +91,14 @@ DOUBTFUL_SECONDS = 0.05
 
 
 class Call(NamedTuple):
-    """A reply that is awaited: the future of its caller, or None if nobody waits any more, and its
-    deadline.
+    """A reply that is awaited: the future of its caller, or None if nobody waits for it, and its
+    deadline. Of several commands, the replies are ``gathered`` until there are ``size``.
     """
 
     future: "asyncio.Future[Any] | None"
     ends_at: float | None
+    size: int = 1
+    gathered: list[Any] | None = None
 
 
 class Waiting(NamedTuple):
@@ -103,6 +106,7 @@ class Waiting(NamedTuple):
 
     packed: bytes
     asking: bool
+    size: int
     future: "asyncio.Future[Any]"
     ends_at: float
 
@@ -137,27 +141,30 @@ class Stream(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._is_readable = watch(self._transport.get_extra_info("socket"))
 
-    def call(self, packed: bytes, asking: bool) -> "asyncio.Future[Any]":
-        """Send, now or in turn; the future is the reply."""
+    def call(self, packed: bytes, asking: bool, size: int) -> "asyncio.Future[Any]":
+        """Send, now or in turn; the future is the reply, or that to ``size`` commands."""
         future = self._loop.create_future()
         if not self.is_usable:
             # The connection was lost since the caller chose this stream.
             future.set_exception(RedisConnectionError(CLOSED))
         elif self._waiting or self._is_paused or len(self._in_flight) >= MAX_IN_FLIGHT:
             ends_at = self._loop.time() + self._patience
-            self._waiting.append(Waiting(packed, asking, future, ends_at))
+            self._waiting.append(Waiting(packed, asking, size, future, ends_at))
             self._set_timer(ends_at)
         else:
-            self._send(packed, asking, future)
+            self._send(packed, asking, size, future)
         return future
 
-    def _send(self, packed: bytes, asking: bool, future: "asyncio.Future[Any]") -> None:
+    def _send(self, packed: bytes, asking: bool, size: int, future: "asyncio.Future[Any]") -> None:
         ends_at = None if self._seconds is None else self._loop.time() + self._seconds
         is_alone = not self._in_flight
         if asking:
             packed = ASKING + packed
             self._in_flight.append(Call(None, ends_at))
-        self._in_flight.append(Call(future, ends_at))
+        if size == 1:
+            self._in_flight.append(Call(future, ends_at))
+        else:
+            self._in_flight.extend([Call(future, ends_at, size, [])] * size)
         if ends_at is not None and self._timer is None:
             self._set_timer(ends_at)
         if is_alone:
@@ -179,9 +186,14 @@ class Stream(asyncio.Protocol):
             while (reply := reader.gets()) is not INCOMPLETE:
                 if isinstance(reply, PUSHES):
                     continue
-                future = in_flight.popleft().future
+                future, _, size, gathered = in_flight.popleft()
                 if future is None or future.done():
                     continue
+                if gathered is not None:
+                    gathered.append(reply)
+                    if len(gathered) < size:
+                        continue
+                    reply = join(gathered)
                 if isinstance(reply, Exception):
                     if is_read_only(reply):
                         # The primary may be elsewhere by now.
@@ -206,9 +218,9 @@ class Stream(asyncio.Protocol):
     def _go_on(self) -> None:
         """Send the calls that have waited for their turn."""
         while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT and not self._is_paused:
-            packed, asking, future, _ = self._waiting.popleft()
+            packed, asking, size, future, _ = self._waiting.popleft()
             if not future.done():
-                self._send(packed, asking, future)
+                self._send(packed, asking, size, future)
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -253,7 +265,7 @@ class Stream(asyncio.Protocol):
             self._timer = self._loop.call_later(LATE / 2, self._look_at_the_clock, when, True)
             return
         is_hung = False
-        for future, ends_at in self._in_flight:
+        for future, ends_at, *_ in self._in_flight:
             if ends_at is None:
                 continue
             if ends_at > now:
@@ -353,7 +365,8 @@ class LoopWire:
                 if stream is None or not stream.is_usable:
                     stream = await self._open(is_walk)
             assert stream is not None
-            reply = stream.call(packed, asking)
+            size = command.size if isinstance(command, Several) else 1
+            reply = stream.call(packed, asking, size)
         finally:
             self._coming[is_walk] -= 1
         return await reply

@@ -91,6 +91,16 @@ def is_read_only(error: Exception) -> bool:
     return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)
 
 
+def join(replies: list[Any]) -> Any:
+    """The reply to several commands: theirs, or the first error that is not about a key's type."""
+    for index, reply in enumerate(replies):
+        if isinstance(reply, Exception):
+            if not str(reply).startswith("WRONGTYPE"):
+                return reply
+            replies[index] = None
+    return replies
+
+
 def make_reader() -> Reader:
     """A reader for a new connection. It raises ``InvalidResponse`` for what is not RESP."""
     if HIREDIS is None:

@@ -27,7 +27,7 @@ from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from .commands import ASKING, Command, pack
+from .commands import ASKING, Command, Several, pack
 from .protocol import (
     INCOMPLETE,
     NOT_RESP,
@@ -35,6 +35,7 @@ from .protocol import (
     Overload,
     is_raised_in,
     is_read_only,
+    join,
     make_reader,
     opening_failure,
 )
@@ -146,8 +147,10 @@ class Line:
             self._socket.settimeout(self._seconds)
         return False
 
-    def call(self, packed: bytes, replies: int) -> Any:
-        """Send, and return the last of ``replies`` replies; one deadline is for all of it."""
+    def call(self, packed: bytes, replies: int, gathered: list[Any] | None = None) -> Any:
+        """Send, and return the last of ``replies`` replies; one deadline is for all of it. All of
+        them are added to ``gathered``.
+        """
         started = time.monotonic()
         self._socket.sendall(packed)
         is_late = time.monotonic() - started > LONG_SEND
@@ -169,6 +172,8 @@ class Line:
                 if isinstance(reply, PUSHES):
                     continue
                 replies -= 1
+                if gathered is not None:
+                    gathered.append(reply)
                 if not replies:
                     if is_late:
                         self._socket.settimeout(self._seconds)
@@ -261,7 +266,12 @@ class Wire:
         idle = self._idle
         line = self._take()
         try:
-            reply = line.call(packed, 2 if asking else 1)
+            if isinstance(command, Several):
+                replies: list[Any] = []
+                line.call(packed, command.size, replies)
+                reply = join(replies)
+            else:
+                reply = line.call(packed, 2 if asking else 1)
         except (RedisConnectionError, RedisTimeoutError, OSError):
             line.close()
             self.close()
