@@ -1,10 +1,15 @@
 """The app, for ``INSTALLED_APPS``."""
 
-from django.apps import AppConfig
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.core import checks
-from django.core.signals import request_started
-from django.db.models.signals import post_delete, post_save
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_finished, request_started, setting_changed
+from django.db.models.signals import class_prepared, post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
 from .attempts import count_failure, forgive, free_on_new_password
@@ -20,9 +25,27 @@ from .checks import (
 )
 from .connections import get_stores
 from .limits.store import RateLimitStore
-from .sessions import forget_current, note_client, revoke_on_change, revoke_on_delete
+from .sessions.current import begin_async_requests, begin_request, end_request
+from .sessions.receivers import note_client, revoke_on_change, revoke_on_delete
 from .storage import SecondaryStorage
 from .stores import RustAuthStores
+
+
+def watch_users(**kwargs: Any) -> None:
+    """Listen to changes of users, also when a model is defined or another one is chosen later.
+
+    Receivers for all models would slow down the whole site: Django loads what it deletes if anybody
+    listens.
+    """
+    try:
+        users = get_user_model()
+    except ImproperlyConfigured:  # a site without users
+        return
+    for model in apps.get_models():
+        if issubclass(model, users):
+            post_save.connect(free_on_new_password, model, dispatch_uid="rustauth_django.login")
+            post_save.connect(revoke_on_change, model, dispatch_uid="rustauth_django.sessions")
+            post_delete.connect(revoke_on_delete, model, dispatch_uid="rustauth_django.sessions")
 
 
 class RustAuthConfig(AppConfig):
@@ -33,10 +56,12 @@ class RustAuthConfig(AppConfig):
         user_login_failed.connect(count_failure, dispatch_uid="rustauth_django.login")
         user_logged_in.connect(forgive, dispatch_uid="rustauth_django.login")
         user_logged_in.connect(note_client, dispatch_uid="rustauth_django.sessions")
-        request_started.connect(forget_current, dispatch_uid="rustauth_django.sessions")
-        post_save.connect(free_on_new_password, dispatch_uid="rustauth_django.login")
-        post_save.connect(revoke_on_change, dispatch_uid="rustauth_django.sessions")
-        post_delete.connect(revoke_on_delete, dispatch_uid="rustauth_django.sessions")
+        request_started.connect(begin_request, dispatch_uid="rustauth_django.sessions")
+        begin_async_requests(ASGIHandler)
+        request_finished.connect(end_request, dispatch_uid="rustauth_django.sessions")
+        watch_users()
+        class_prepared.connect(watch_users, dispatch_uid="rustauth_django")
+        setting_changed.connect(watch_users, dispatch_uid="rustauth_django")
         checks.register(check_settings)
         checks.register(check_debug)
         checks.register(check_audit)

@@ -20,12 +20,15 @@ from redis import Redis
 from .conf import Settings, get_settings
 from .engine.backends import Backend
 from .engine.opening import InvalidOption, open_backend
+from .engine.operations import Operation
+from .engine.plans import Plan, adrive, drive
 from .engine.redis import RedisBackend
 from .exceptions import InvalidConfig
 from .limits.guard import Guard
 from .stores import RustAuthStores
 
 F = TypeVar("F")
+T = TypeVar("T")
 Builder: TypeAlias = Callable[[Settings, RustAuthStores], F]
 
 
@@ -69,6 +72,16 @@ def get_feature(build: Builder[F]) -> F:
     return feature
 
 
+def run(plan: Plan[Operation[Any], T]) -> T:
+    """Drive a plan of operations on the stores of the settings, blocking."""
+    return drive(plan, get_stores().backend.run)
+
+
+async def arun(plan: Plan[Operation[Any], T]) -> T:
+    """Drive a plan of operations on the stores of the settings, awaiting."""
+    return await adrive(plan, get_stores().backend.arun)
+
+
 def _wiring() -> Wiring:
     global _current
     wiring = _current
@@ -98,7 +111,7 @@ def use(backend: Backend) -> Iterator[RustAuthStores]:
 def forget_connections(*, setting: str, **kwargs: Any) -> None:
     """Build anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "CACHES", "DEBUG", "SECRET_KEY"):
+    if setting in ("RUSTAUTH", "CACHES", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"):
         with _lock:
             wiring, _current = _current, None
         if wiring:

@@ -148,15 +148,25 @@ class SecondaryStorage:
 
         Not atomic: it goes page by page, and what is written meanwhile may stay.
         """
-        return sum(clear_pages(self.backend, self.first_pages()))
+        cleared = sum(clear_pages(self.backend, self.first_pages()))
+        for _ in clear_pages(self.backend, self.first_pages_of_django()):
+            pass
+        return cleared
 
     async def aclear(self) -> int:
         counts = aclear_pages(self.backend, self.first_pages())
-        return sum([count async for count in counts])
+        cleared = sum([count async for count in counts])
+        async for _ in aclear_pages(self.backend, self.first_pages_of_django()):
+            pass
+        return cleared
 
     def first_pages(self) -> list[Scan]:
         """Where a walk over all values starts."""
         return [self.keyspace.first_page()]
+
+    def first_pages_of_django(self) -> list[Scan]:
+        """Where a walk over what Django adds to values starts; ``clear`` removes that as well."""
+        return [self.keyspace.for_django().first_page()]
 
     def _set(self, key: str, value: str, ttl: Seconds | None) -> Operation[bool]:
         physical, value, ttl_ms = self._checked(key, value, ttl)

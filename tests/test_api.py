@@ -81,6 +81,7 @@ def test_every_method_has_an_async_twin() -> None:
             "inspection",
             "forgetting",
             "first_pages",
+            "first_pages_of_django",
         }
         assert sync
         for name in sync:

@@ -21,7 +21,7 @@ LINES = [
     ["contrib", "management", "templatetags", "checks", "apps", ""],
 ]
 LINE = {room: number for number, line in enumerate(LINES) for room in line}
-MAX_DEPTH = 9
+MAX_DEPTH = 10
 MAX_DOORS = 13
 # What a request, the settings or a database would bring into the engine.
 FORBIDDEN_IN_ENGINE = (

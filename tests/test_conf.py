@@ -585,7 +585,7 @@ def test_every_setting_is_known() -> None:
         "AUDIT",
     }
     assert set(AUDIT_DEFAULTS) == {"TO", "ADDRESSES"}
-    assert set(SESSIONS_DEFAULTS) == {"UPDATE_AGE", "REVOKE_ON_CHANGE"}
+    assert set(SESSIONS_DEFAULTS) == {"COOKIE_SECRET", "UPDATE_AGE", "REVOKE_ON_CHANGE"}
     assert set(RATE_LIMIT_DEFAULTS) == {
         "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",
         "IPV6_SUBNET", "TRACK_IP", "MISSING_IP", "ALLOW", "DENY", "ON_ERROR",

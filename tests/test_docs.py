@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -26,7 +27,7 @@ from rustauth_django.engine.plans import drive
 from rustauth_django.limits.operations import Attempt, Ending, ReadFields, Settle
 from rustauth_django.limits.rates import ALGORITHM_NAMES
 from rustauth_django.limits.rules import RESET_VIEWS, SIGN_IN_VIEWS
-from rustauth_django.sessions.records import SessionRecord
+from rustauth_django.sessions.records import DjangoPart, SessionRecord
 
 from .people import sessions_of
 from .servers import EACH_SERVER, Server
@@ -169,9 +170,14 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             assert limits.clear() == 2
             sessions, now = sessions_of(stores), datetime.now(UTC)
             record = SessionRecord("id", "7", now + timedelta(1), "a" * 32, None, None, now, now)
-            assert drive(sessions.put(record, "absent"), stores.backend.run)
-            assert drive(sessions.of_user("7"), stores.backend.run) == [record]
-            assert drive(sessions.remove("a" * 32), stores.backend.run)
+            part = DjangoPart(b"{}", now.replace(microsecond=0))
+            moved = replace(record, token="b" * 32)
+            assert drive(sessions.put(record, part, "NX"), stores.backend.run)
+            assert drive(sessions.put(record, part, "KEEP"), stores.backend.run)
+            assert drive(sessions.touch(record, part), stores.backend.run)
+            assert drive(sessions.move(record, moved, part), stores.backend.run)
+            assert drive(sessions.of_user("7"), stores.backend.run) == [(moved, part)]
+            assert drive(sessions.remove("b" * 32), stores.backend.run)
             assert storage.clear() == 0
             assert stores.backend.run(Describe()).version
         with redis.Redis.from_url(url) as client:

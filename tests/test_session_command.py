@@ -14,12 +14,13 @@ from django.test import override_settings
 from rustauth_django import RustAuthStores
 from rustauth_django.connections import use
 from rustauth_django.engine.backends import Backend
-from rustauth_django.engine.operations import Unlink
 from rustauth_django.engine.plans import drive
+from rustauth_django.sessions.operations import EndSessions
+from rustauth_django.signals import sessions_revoked
 
 from .people import sessions_of
 from .servers import Server
-from .test_sessions import FIREFOX, record_of
+from .test_sessions import FIREFOX, begin, record_of
 
 
 @pytest.fixture
@@ -32,8 +33,7 @@ def site(one_server: Server, prefix: str, db: None) -> Iterator[RustAuthStores]:
     ):
         stores.secondary_storage.set("magic-link:x", "1", 60)
         for token, user_id in (("a" * 32, "7"), ("b" * 32, "7"), ("c" * 32, "8"), ("d" * 32, "")):
-            put = sessions_of(stores).put(record_of(token, user_id), "absent")
-            assert drive(put, stores.backend.run)
+            assert drive(begin(sessions_of(stores), record_of(token, user_id)), stores.backend.run)
         yield stores
 
 
@@ -45,13 +45,15 @@ def run(*args: str) -> str:
 
 def test_a_user_s_sessions_are_listed(site: RustAuthStores) -> None:
     """A line each, or JSON; and no token."""
-    lines = [line.split("\t") for line in run("list", "--user", "7").splitlines()]
+    lines = [line.split("\t") for line in run("list", "--user", "pk=7").splitlines()]
     assert [line[1] for line in lines] == ["7", "7"]
     assert all(len(line) == 6 for line in lines)
-    found = json.loads(run("list", "--user", "7", "--format", "json"))
+    found = json.loads(run("list", "--user", "pk=7", "--format", "json"))
     assert list(found[0]) == ["id", "user", "created_at", "last_seen", "ip_address", "device"]
-    assert "a" * 32 not in run("list", "--user", "7")
-    assert run("list", "--user", "nobody") == ""
+    assert "a" * 32 not in run("list", "--user", "pk=7")
+    for nobody in ("nobody", "7", "9" * 40, "nobody@example.com"):
+        with pytest.raises(CommandError, match="There is no user"):
+            run("list", "--user", nobody)
 
 
 def test_everybody_s_sessions_are_listed(site: RustAuthStores) -> None:
@@ -62,9 +64,9 @@ def test_everybody_s_sessions_are_listed(site: RustAuthStores) -> None:
 
 def test_a_user_s_sessions_are_revoked(site: RustAuthStores) -> None:
     """And nobody else's; it says how many there were."""
-    assert run("revoke", "--user", "7") == "Revoked 2 sessions of user 7.\n"
-    assert run("revoke", "--user", "7") == "Revoked 0 sessions of user 7.\n"
-    assert run("revoke", "--user", "8") == "Revoked 1 session of user 8.\n"
+    assert run("revoke", "--user", "pk=7") == "Revoked 2 sessions of user 7.\n"
+    assert run("revoke", "--user", "pk=7") == "Revoked 0 sessions of user 7.\n"
+    assert run("revoke", "--user", "pk=8") == "Revoked 1 session of user 8.\n"
     assert sorted(site.secondary_storage.list_keys()) == ["magic-link:x", f"session:{'d' * 32}"]
 
 
@@ -83,9 +85,9 @@ class Late(Backend):
 
     def run(self, operation: Any) -> Any:
         answer = self._stores.backend.run(operation)
-        if isinstance(operation, Unlink):
-            put = sessions_of(self._stores).put(record_of(next(self._tokens) * 32, "7"), "absent")
-            drive(put, self._stores.backend.run)
+        if isinstance(operation, EndSessions):
+            record = record_of(next(self._tokens) * 32, "7")
+            drive(begin(sessions_of(self._stores), record), self._stores.backend.run)
         return answer
 
     async def arun(self, operation: Any) -> Any:
@@ -102,7 +104,7 @@ def test_who_signs_in_meanwhile_stays_listed(site: RustAuthStores) -> None:
     """Whatever is live after it can be listed, and so revoked."""
     with use(Late(site)):
         assert int(run("revoke", "--all").split()[1]) >= 4
-    listed = {one.token for one in drive(sessions_of(site).of_user("7"), site.backend.run)}
+    listed = {one.record.token for one in drive(sessions_of(site).of_user("7"), site.backend.run)}
     live = {key for key in site.secondary_storage.list_keys() if "user" not in key}
     assert live - {"magic-link:x"} == {f"session:{token}" for token in listed}
     assert listed
@@ -111,14 +113,24 @@ def test_who_signs_in_meanwhile_stays_listed(site: RustAuthStores) -> None:
 def test_a_known_user_is_told_of(site: RustAuthStores) -> None:
     """Receivers of sessions_revoked have the user."""
     user = User.objects.create_user("ada")
-    put = sessions_of(site).put(record_of("e" * 32, str(user.pk)), "absent")
-    assert drive(put, site.backend.run)
-    assert run("revoke", "--user", str(user.pk)).startswith("Revoked 1 session")
+    record = record_of("e" * 32, str(user.pk))
+    assert drive(begin(sessions_of(site), record), site.backend.run)
+    told: list[Any] = []
+
+    def note(*, user: Any, **named: Any) -> None:
+        told.append(user)
+
+    sessions_revoked.connect(note)
+    try:
+        assert run("revoke", "--user", str(user.pk)).startswith("Revoked 1 session")
+    finally:
+        sessions_revoked.disconnect(note)
+    assert told == [user]
 
 
 def test_wrong_arguments_are_one_line(site: RustAuthStores) -> None:
     """What to do, and to whom."""
-    for args in (["list"], ["revoke"], ["list", "--user", "7", "--all"], ["end", "--all"]):
+    for args in (["list"], ["revoke"], ["list", "--user", "pk=7", "--all"], ["end", "--all"]):
         with pytest.raises(CommandError):
             run(*args)
 
@@ -135,7 +147,30 @@ def test_odd_agents_move_no_cursor(site: RustAuthStores, one_server: Server) -> 
     """What a client calls itself is its own invention."""
     record: Any = record_of("f" * 32, "9")
     for agent in ("\x1b[2Jx\ny", FIREFOX):
-        put = sessions_of(site).put(replace(record, user_agent=agent), "absent")
-        drive(put, site.backend.run)
-        assert "\x1b" not in run("list", "--user", "9")
-        assert len(run("list", "--user", "9").splitlines()) == 1
+        drive(begin(sessions_of(site), replace(record, user_agent=agent)), site.backend.run)
+        assert "\x1b" not in run("list", "--user", "pk=9")
+        assert len(run("list", "--user", "pk=9").splitlines()) == 1
+
+
+def test_a_user_is_found_by_key_name_or_address(site: RustAuthStores) -> None:
+    """Whoever is meant by two of them is not guessed."""
+    ada = User.objects.create_user("ada", email="Ada@Example.com", pk=7)
+    for text in ("7", "ada", "ada@example.com", "pk=7", "pk=007"):
+        assert run("revoke", "--user", text).endswith("of user 7.\n")
+    User.objects.create_user("7", email="ada@example.com", pk=12)
+    for text in ("7", "ada@example.com"):
+        with pytest.raises(CommandError, match="more than one user: write pk=7 or pk=12"):
+            run("revoke", "--user", text)
+    assert ada
+
+
+def test_a_walk_finds_what_an_index_has_lost(site: RustAuthStores) -> None:
+    """Evicted, or deleted by hand; nobody else's, and each once."""
+    User.objects.create_user("ada", pk=7)
+    site.secondary_storage.delete("session:user:7")
+    assert run("list", "--user", "ada") == ""
+    assert run("revoke", "--user", "ada") == "Revoked 0 sessions of user 7.\n"
+    assert len(run("list", "--user", "ada", "--walk").splitlines()) == 2
+    assert run("revoke", "--user", "ada", "--walk") == "Revoked 2 sessions of user 7.\n"
+    assert run("list", "--user", "ada", "--walk") == ""
+    assert len(run("list", "--all").splitlines()) == 1

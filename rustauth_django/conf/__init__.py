@@ -4,6 +4,7 @@ The whole dictionary is read even if a setting in it is wrong, so that ``manage.
 all problems at once.
 """
 
+import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, get_args
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
-from django.utils.encoding import force_str
+from django.utils.encoding import force_bytes, force_str
 from django.utils.module_loading import import_string
 
 from ..engine.keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT, PURPOSE
@@ -44,9 +45,14 @@ DEFAULTS: dict[str, Any] = {
     "AUDIT": None,
 }
 SESSIONS_DEFAULTS: dict[str, Any] = {
+    "COOKIE_SECRET": None,
     "UPDATE_AGE": 86_400,
     "REVOKE_ON_CHANGE": True,
 }
+# As long as RustAuth wants it.
+SHORTEST_SECRET = 32
+# What a secret that is derived from SECRET_KEY is for.
+COOKIE_SECRET_OF = b"rustauth_django.sessions.cookies"
 RATE_LIMIT_DEFAULTS: dict[str, Any] = {
     "ENABLED": None,
     "WINDOW": 10,
@@ -94,8 +100,12 @@ ACCESS_HINT = "It is called with the request and returns True or False."
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """``RUSTAUTH["SESSIONS"]``: seconds after which a session is prolonged, or None for never."""
+    """``RUSTAUTH["SESSIONS"]``: seconds after which a session is prolonged, or None for never.
 
+    The first of the ``cookie_secrets`` signs, the others are still accepted.
+    """
+
+    cookie_secrets: tuple[bytes, ...] = field(repr=False)
     update_age: int | None
     revoke_on_change: bool
 
@@ -144,7 +154,7 @@ def get_settings() -> Settings:
 def forget_settings(*, setting: str, **kwargs: Any) -> None:
     """Read anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY"):
+    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"):
         _current = None
 
 
@@ -212,12 +222,25 @@ def _read_audit(top: Section) -> AuditOptions | None:
 
 def _read_sessions(section: Section) -> SessionOptions:
     is_age = _is_int(0, 2**31)
+    secret = section.get(
+        "COOKIE_SECRET",
+        f"text of at least {SHORTEST_SECRET} characters",
+        lambda value: _is_text(value) and len(value) >= SHORTEST_SECRET,
+        secret=True,
+    )
     return SessionOptions(
+        cookie_secrets=(secret.encode(),) if secret else _derived_secrets(),
         update_age=section.get(
             "UPDATE_AGE", "seconds or None", lambda value: value is None or is_age(value)
         ),
         revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool),
     )
+
+
+def _derived_secrets() -> tuple[bytes, ...]:
+    """Secrets for cookies of sessions, from those of Django."""
+    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return tuple(hmac.digest(force_bytes(secret), COOKIE_SECRET_OF, "sha256") for secret in secrets)
 
 
 def _read_purpose(value: Any) -> str:

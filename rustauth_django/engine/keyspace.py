@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..exceptions import InvalidConfig
 from .backends import Backend
@@ -41,6 +41,10 @@ class Keyspace:
         if not self._root:
             raise InvalidConfig(f"{self.owner} key prefix must not be empty")
         return self._root
+
+    def for_django(self) -> "Keyspace":
+        """The keys of what Django adds to a value of this keyspace, under the same names."""
+        return replace(self, namespace="django")
 
     def physical(self, key: str) -> str:
         """The name under which the server knows ``key``."""

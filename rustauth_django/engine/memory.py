@@ -1,4 +1,4 @@
-"""What is kept in this process: values and rate limit buckets, each until it expires.
+"""What is kept in this process: values, hashes and rate limit buckets, each until it expires.
 
 Plain data without a lock; ``MemoryBackend`` takes care of threads.
 """
@@ -16,6 +16,13 @@ class Value(NamedTuple):
     expires_at: int | None
 
 
+class Hash(NamedTuple):
+    """Named bytes, and the epoch milliseconds at which they expire."""
+
+    content: dict[str, bytes]
+    expires_at: int
+
+
 class Counters(NamedTuple):
     """A rate limit bucket: the state of each rule in it, and when it expires."""
 
@@ -23,7 +30,7 @@ class Counters(NamedTuple):
     expires_at: int
 
 
-E = TypeVar("E", Value, Counters)
+E = TypeVar("E", Value, Hash, Counters)
 
 
 def epoch_ms() -> int:
@@ -38,6 +45,7 @@ class Memory:
         self.clock = clock
         self._max_buckets = max_buckets
         self._values: dict[str, Value] = {}
+        self._hashes: dict[str, Hash] = {}
         # Oldest write first, so that the first is the one to drop.
         self._buckets: OrderedDict[str, Counters] = OrderedDict()
         self._sweep_at = 1024
@@ -63,6 +71,13 @@ class Memory:
         content = self.get(key)
         self._values.pop(key, None)
         return content
+
+    def find_hash(self, key: str) -> Hash | None:
+        return self._live(self._hashes, key)
+
+    def set_hash(self, key: str, content: dict[str, bytes], ttl_ms: int) -> None:
+        self._make_room()
+        self._hashes[key] = Hash(content, self.clock() + ttl_ms)
 
     def find_bucket(self, key: str) -> Counters | None:
         return self._live(self._buckets, key)
@@ -96,15 +111,22 @@ class Memory:
         self._buckets.move_to_end(key)
 
     def remove(self, key: str) -> bool:
-        """Remove a value or a bucket. Was there one?"""
+        """Remove what is at ``key``. Was there anything?"""
         if self.pop(key) is not None:
+            return True
+        if self.find_hash(key) is not None:
+            del self._hashes[key]
             return True
         return self.find_bucket(key) is not None and bool(self._buckets.pop(key))
 
     def keys(self, prefix: str) -> list[str]:
-        """The keys of all live values and buckets that start with ``prefix``."""
+        """All live keys that start with ``prefix``."""
         self._sweep()
-        return [key for key in [*self._values, *self._buckets] if key.startswith(prefix)]
+        found = [*self._values, *self._hashes, *self._buckets]
+        return [key for key in found if key.startswith(prefix)]
+
+    def __len__(self) -> int:
+        return len(self._values) + len(self._hashes) + len(self._buckets)
 
     def _live(self, entries: dict[str, E], key: str) -> E | None:
         """The entry at ``key``; an expired one is dropped (ST-36)."""
@@ -114,14 +136,14 @@ class Memory:
             return None
         return entry
 
-    def _is_expired(self, entry: Value | Counters) -> bool:
+    def _is_expired(self, entry: Value | Hash | Counters) -> bool:
         return entry.expires_at is not None and entry.expires_at <= self.clock()
 
     def _make_room(self) -> None:
         """Sweep whenever the number of entries has doubled: a constant cost per write."""
-        if len(self._values) + len(self._buckets) >= self._sweep_at:
+        if len(self) >= self._sweep_at:
             self._sweep()
-            self._sweep_at = max(1024, 2 * (len(self._values) + len(self._buckets)))
+            self._sweep_at = max(1024, 2 * len(self))
         if len(self._buckets) >= self._max_buckets:
             # Expired buckets are dropped before live ones, but in a flood of new buckets not every
             # write may search through all of them.
@@ -132,6 +154,6 @@ class Memory:
 
     def _sweep(self) -> None:
         self._swept_at_ms = self.clock()
-        for entries in (self._values, self._buckets):
+        for entries in (self._values, self._hashes, self._buckets):
             for key in [key for key, entry in entries.items() if self._is_expired(entry)]:
                 del entries[key]

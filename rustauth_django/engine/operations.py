@@ -219,7 +219,7 @@ class TimeToLive(Operation[int | None]):
         return None if left < 0 else left
 
     def in_memory(self, memory: Memory) -> int | None:
-        found = memory.find(self.key) or memory.find_bucket(self.key)
+        found = memory.find(self.key) or memory.find_hash(self.key) or memory.find_bucket(self.key)
         return found and found.expires_at and found.expires_at - memory.clock()
 
 
@@ -235,7 +235,8 @@ class GetMany(Operation[list[str | None]]):
 
     def answer(self, reply: Any) -> list[str | None]:
         # This app stores only UTF-8. Other bytes become text that no reader takes for a record.
-        return [None if value is None else text(value, "replace") for value in array(reply)]
+        values = array(reply, len(self.keys))
+        return [None if value is None else text(value, "replace") for value in values]
 
     def in_memory(self, memory: Memory) -> list[str | None]:
         return [memory.get(key) for key in self.keys]

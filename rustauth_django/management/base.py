@@ -172,11 +172,36 @@ def read_address(text: str) -> Address:
     return address
 
 
-def find_user(pk: str) -> Any:
-    """The user with this primary key, or None."""
+def find_user(text: str, *, may_be_deleted: bool = False) -> Any:
+    """The user whose primary key, user name or e-mail address this is; after "pk=" it is a primary
+    key. Raises ``CommandError`` if there is none, or more than one.
+
+    If a user ``may_be_deleted``, the answer is None where a primary key is nobody's.
+    """
     try:
-        return get_user_model()._default_manager.filter(pk=pk).first()
-    except (ValueError, ValidationError):
-        return None  # This cannot be a primary key.
+        model = get_user_model()
+        lookups = {"pk": text.removeprefix("pk=")}
+        if not text.startswith("pk="):
+            lookups[model.USERNAME_FIELD] = text
+            if any(one.name == model.get_email_field_name() for one in model._meta.get_fields()):
+                lookups[f"{model.get_email_field_name()}__iexact"] = text
+        found = {user.pk: user for lookup in lookups.items() for user in _users(model, lookup)}
     except (Error, ImproperlyConfigured) as error:
         raise CommandError(f"Users cannot be read: {one_line(error)}") from None
+    if not found and may_be_deleted and text.startswith("pk="):
+        return None
+    if not found:
+        wanted = "primary key, user name or e-mail address"
+        raise CommandError(f"There is no user whose {wanted} is {text!r}.")
+    if len(found) > 1:
+        keys = " or ".join(f"pk={pk}" for pk in found)
+        raise CommandError(f"{text!r} stands for more than one user: write {keys}.")
+    return next(iter(found.values()))
+
+
+def _users(model: Any, lookup: tuple[str, str]) -> list[Any]:
+    """The users whom a lookup finds; none if it is not of the field's kind. Two are too many."""
+    try:
+        return list(model._default_manager.filter(**dict([lookup]))[:2])
+    except (TypeError, ValueError, ValidationError, OverflowError):
+        return []

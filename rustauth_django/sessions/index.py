@@ -1,7 +1,7 @@
 """Login sessions, and an index of them for each user (contract SESS), as plans of operations.
 
-Every change of a session is one step on its key, every change of an index one step on the index;
-nothing is read, changed and written back. The record is written before the index (QUIRK-30): a
+Every change of a session is one step on the server, every change of an index one step on the index;
+nothing is read, changed and written back. A record is written before the index (QUIRK-30): a
 session that no index has was never handed out.
 """
 
@@ -9,17 +9,24 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, TypeVar
+
+from django.utils.crypto import get_random_string
 
 from ..engine.keyspace import Keyspace
-from ..engine.operations import Delete, GetMany, Operation, Scan, Set, Unlink
+from ..engine.operations import GetMany, Operation, Scan
 from ..engine.plans import Plan
-from .operations import DropTokens, PutSession
-from .records import SessionRecord, read_index
+from ..engine.records import write_time
+from .operations import DropTokens, EndSessions, How, LoadSessions, MoveSession, WriteSession
+from .records import DjangoPart, Session, SessionRecord, read_index
 
+T = TypeVar("T")
+SessionPlan: TypeAlias = Plan[Operation[Any], T]
 Indexed: TypeAlias = tuple[str, SessionRecord | None]
 
 MAX_TOKEN = 256
+# Letters and digits: 131 bits.
+TOKEN_LENGTH = 22
 # The most sessions of a user; the oldest end. An index is read and written as a whole.
 MAX_SESSIONS = 1_000
 # An index with this many tokens is searched for ended sessions, and again at twice as many.
@@ -42,98 +49,122 @@ def is_token(text: Any) -> bool:
 
 
 class UserSessions:
-    """The sessions under ``{key_prefix}secondary:session:``.
+    """The sessions under ``{key_prefix}secondary:session:``, and what Django adds to them under
+    ``{key_prefix}django:session:``.
 
     Its methods are plans, for either face to drive. ``clock`` returns aware times.
     """
 
     def __init__(self, keyspace: Keyspace, clock: Callable[[], datetime] = utc_now) -> None:
         self._keyspace = keyspace
+        self._django = keyspace.for_django()
         self.clock = clock
 
-    def find(self, token: str) -> "Plan[Operation[Any], SessionRecord | None]":
+    def find(self, token: str) -> "SessionPlan[Session | None]":
         """The live session of a token (SESS-08); a corrupt one is none (QUIRK-04)."""
         if not is_token(token):
             return None
-        # GetMany, not Get: it answers None where a value is no text, or no string at all.
-        (text,) = yield GetMany((self._key(token),))
-        return self._live(token, parse(text))
+        ((_, session),) = yield from self.load([token])
+        return self._live(token, session)
 
-    def put(
-        self, record: SessionRecord, only_if: Literal["absent", "present"]
-    ) -> Plan[Operation[Any], bool]:
-        """Store a session if there is none yet, or if it is still there (QUIRK-03)."""
-        left = (record.expires_at - self.clock()) // timedelta(milliseconds=1)
-        # An expired record is stored for a moment, and is no session even then.
-        ttl_ms, key, value = max(1, left), self._key(record.token), record.to_json()
-        if not record.user_id:
-            stored: bool = yield Set(key, value, ttl_ms, only_if)
-            return stored
-        index = self._index(record.user_id)
-        count = yield PutSession(index, record.token, ttl_ms, key, value, only_if)
-        if count is None:
-            return False
-        # A token that is already indexed gives 0.
-        if count >= LOOK_THROUGH and not count & (count - 1):
-            yield from self.of_user(record.user_id)
-        elif count > MAX_SESSIONS:
-            tokens = read_index(*(yield GetMany((index,))))
-            yield from self.revoke_tokens(record.user_id, tokens[:-MAX_SESSIONS])
-        return True
+    def put(self, record: SessionRecord, part: DjangoPart, how: How) -> SessionPlan[bool]:
+        """Store a session if there is none yet ("NX"), or if it is still there ("XX", QUIRK-03).
 
-    def remove(self, token: str) -> Plan[Operation[Any], bool]:
-        """End a session. Was there one?"""
+        "KEEP" stores only ``part``, if the record is still there.
+        """
+        value = "" if how == "KEEP" else record.to_json()
+        return (yield from self._write(record, how, value, fields=part.to_fields()))
+
+    def touch(self, record: SessionRecord, part: DjangoPart) -> SessionPlan[bool]:
+        """Store the times of a session, and where it was last seen, if it is still there; its data
+        stays as it is. The index has it again, if it was lost.
+        """
+        times = write_time(record.expires_at), write_time(record.updated_at)
+        return (yield from self._write(record, "TOUCH", *times, fields=part.visit()))
+
+    def move(
+        self, before: SessionRecord, record: SessionRecord, part: DjangoPart
+    ) -> SessionPlan[bool]:
+        """Give a session a new token, if it is still there. Was it?"""
+        moved: bool = yield MoveSession(
+            *(before.token, record.token, self._ttl_ms(record)),
+            *(self._key(before.token), self._hash(before.token)),
+            *(self._key(record.token), self._hash(record.token)),
+            self._index(record.user_id) if record.user_id else None,
+            *(record.to_json(), part.to_fields()),
+        )
+        return moved
+
+    def remove(self, token: str, user_id: str | None = None) -> SessionPlan[bool]:
+        """End a session. Was there one? None says that its user is not known."""
         if not is_token(token):
             return False
-        (text,) = yield GetMany((self._key(token),))
-        was_there: bool = yield Delete(self._key(token))
-        record = parse(text)
-        if record is not None and record.user_id:
-            yield DropTokens(self._index(record.user_id), (token,))
-        return was_there
+        if user_id is None:
+            record = parse(*(yield GetMany((self._key(token),))))
+            user_id = record.user_id if record else ""
+        was_there: list[bool] = yield EndSessions((self._key(token),), (self._hash(token),))
+        if user_id:
+            yield DropTokens(self._index(user_id), (token,))
+        return any(was_there)
 
-    def of_user(self, user_id: str) -> Plan[Operation[Any], list[SessionRecord]]:
+    def of_user(self, user_id: str) -> SessionPlan[list[Session]]:
         """A user's live sessions, in the order in which they began (SESS-14, SESS-26).
 
         Tokens without a session, or with a corrupt one, are removed from the index.
         """
-        indexed = yield from self._indexed(user_id)
-        gone = [token for token, record in indexed if record is None and is_token(token)]
-        yield from self.revoke_tokens(user_id, gone)
-        live = (self._live(token, record) for token, record in indexed if is_token(token))
-        return [record for record in live if record and record.user_id == user_id]
+        tokens = yield from self._tokens(user_id)
+        loaded = yield from self.load([token for token in tokens if is_token(token)])
+        yield from self.end(user_id, [(token, None) for token, session in loaded if not session])
+        live = (self._live(token, session) for token, session in loaded)
+        return [session for session in live if session and session.record.user_id == user_id]
 
     def revoke(
         self, user_id: str, is_spared: Callable[[SessionRecord], bool] = lambda record: False
-    ) -> Plan[Operation[Any], int]:
-        """End a user's sessions, but for those that are spared. How many there were.
+    ) -> SessionPlan[list[Indexed]]:
+        """End a user's sessions, but for those that are spared. Those that there were.
 
         Sessions that begin while this runs are spared and stay in the index. A session that began
-        before and gets a new key meanwhile ends.
+        before and gets a new token meanwhile ends.
         """
-        began, ended, is_again = self.clock(), 0, False
+        began, is_again = self.clock(), False
+        ended: list[Indexed] = []
         while True:
             meant = [
-                token
-                for token, record in (yield from self._indexed(user_id))
+                (token, record)
+                for token, record in (yield from self.indexed(user_id))
                 if record is None
                 or not (is_spared(record) or (is_again and record.created_at > began))
             ]
             if not meant:
                 return ended
-            ended += yield from self.revoke_tokens(user_id, meant)
+            ended += yield from self.end(user_id, meant)
             is_again = True
 
-    def revoke_tokens(self, user_id: str, tokens: Iterable[str]) -> Plan[Operation[Any], int]:
-        """End these sessions of a user. How many there were."""
-        meant = tuple(tokens)
+    def indexed(self, user_id: str) -> SessionPlan[list[Indexed]]:
+        """The tokens of a user's index, each with its record, or None."""
+        tokens = yield from self._tokens(user_id)
+        texts = (yield GetMany(tuple(map(self._key, tokens)))) if tokens else []
+        return [(token, parse(text)) for token, text in zip(tokens, texts, strict=True)]
+
+    def end(self, user_id: str, meant: Iterable[Indexed]) -> SessionPlan[list[Indexed]]:
+        """End these sessions of a user. Those that there were."""
+        records = dict(meant)
+        if not records:
+            return []
+        tokens = yield from self.end_tokens(records)
+        yield DropTokens(self._index(user_id), tuple(records))
+        return [(token, records[token]) for token in tokens]
+
+    def end_tokens(self, tokens: Iterable[str]) -> SessionPlan[list[str]]:
+        """End the sessions of these tokens, and leave them in their indexes. Those that there
+        were.
+        """
+        meant = [token for token in tokens if is_token(token)]
         if not meant:
-            return 0
-        ended: int = 0
-        if keys := tuple(self._key(token) for token in meant if is_token(token)):
-            ended = yield Unlink(keys)
-        yield DropTokens(self._index(user_id), meant)
-        return ended
+            return []
+        keys, hashes = map(self._key, meant), map(self._hash, meant)
+        were_there = yield EndSessions(tuple(keys), tuple(hashes))
+        return [token for token, was_there in zip(meant, were_there, strict=True) if was_there]
 
     def first_page(self) -> Scan:
         """Where a walk over all sessions and indexes starts."""
@@ -144,25 +175,84 @@ class UserSessions:
         root = self._index("")
         return physical.removeprefix(root) if physical.startswith(root) else None
 
-    def leave_index(self, user_id: str, token: str) -> Plan[Operation[Any], None]:
+    def token_of(self, physical: str) -> str:
+        """The token of the session that has this key."""
+        return physical.removeprefix(self._key(""))
+
+    def leave_index(self, user_id: str, token: str) -> SessionPlan[None]:
         """Remove a session from this user's index; the session itself goes on."""
         yield DropTokens(self._index(user_id), (token,))
 
-    def _indexed(self, user_id: str) -> "Plan[Operation[Any], list[Indexed]]":
-        """The tokens of a user's index, each with its record, or None."""
-        tokens = read_index(*(yield GetMany((self._index(user_id),))))
-        texts = (yield GetMany(tuple(map(self._key, tokens)))) if tokens else []
-        return [(token, parse(text)) for token, text in zip(tokens, texts, strict=True)]
+    def _write(
+        self,
+        record: SessionRecord,
+        how: How,
+        value: str,
+        updated_at: str = "",
+        *,
+        fields: dict[str, bytes],
+    ) -> SessionPlan[bool]:
+        index = self._index(record.user_id) if record.user_id else None
+        count = yield WriteSession(
+            *(record.token, self._ttl_ms(record), how),
+            *(self._key(record.token), self._hash(record.token), index),
+            *(value, updated_at, fields),
+        )
+        if count is None:
+            return False
+        # A token that is already indexed gives 0.
+        if index is None or not count:
+            return True
+        if count >= LOOK_THROUGH and not count & (count - 1):
+            yield from self.of_user(record.user_id)
+        elif count > MAX_SESSIONS:
+            indexed = yield from self.indexed(record.user_id)
+            yield from self.end(record.user_id, indexed[:-MAX_SESSIONS])
+        return True
 
-    def _live(self, token: str, record: SessionRecord | None) -> SessionRecord | None:
-        is_live = record and record.token == token and record.expires_at > self.clock()
-        return record if is_live else None
+    def _tokens(self, user_id: str) -> SessionPlan[list[str]]:
+        return read_index(*(yield GetMany((self._index(user_id),))))
+
+    def load(self, tokens: list[str]) -> "SessionPlan[list[tuple[str, Session | None]]]":
+        """Each token with its session, live or not; a corrupt record is None."""
+        if not tokens:
+            return []
+        keys, hashes = map(self._key, tokens), map(self._hash, tokens)
+        stored = yield LoadSessions(tuple(keys), tuple(hashes))
+        return [(token, read_session(*one)) for token, one in zip(tokens, stored, strict=True)]
+
+    def _live(self, token: str, session: Session | None) -> Session | None:
+        is_live = session and session.record.token == token and session.expires_at > self.clock()
+        return session if is_live else None
+
+    def _ttl_ms(self, record: SessionRecord) -> int:
+        """An expired record is stored for a moment, and is no session even then."""
+        left = (record.expires_at - self.clock()) // timedelta(milliseconds=1)
+        return max(1, left)
 
     def _key(self, token: str) -> str:
         return self._keyspace.physical(f"session:{token}")
 
+    def _hash(self, token: str) -> str:
+        return self._django.physical(f"session:{token}")
+
     def _index(self, user_id: str) -> str:
         return self._keyspace.physical(f"session:user:{user_id}")
+
+
+def sessions_on(settings: Any, stores: Any) -> UserSessions:
+    """The sessions on some stores, for ``get_feature``."""
+    return UserSessions(stores.secondary_storage.keyspace)
+
+
+def read_session(text: str | None, fields: dict[str, bytes] | None) -> Session | None:
+    """A stored session; None if there is no record, or a corrupt one."""
+    record = parse(text)
+    return (
+        None
+        if record is None
+        else Session(record, DjangoPart.from_fields(fields) if fields else None)
+    )
 
 
 def parse(text: str | None) -> SessionRecord | None:
@@ -176,3 +266,10 @@ def parse(text: str | None) -> SessionRecord | None:
 def new_id() -> str:
     """An id of 32 random letters and digits."""
     return secrets.token_hex(16)
+
+
+def new_token() -> str:
+    """A random token. With its signature, a session key has 40 characters: other packages have no
+    room for more in their tables.
+    """
+    return get_random_string(TOKEN_LENGTH)

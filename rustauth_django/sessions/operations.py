@@ -1,68 +1,252 @@
-"""The operations on a session and its user's index, each one atomic step."""
+"""The operations on a session and its user's index, each one atomic step.
 
-from dataclasses import dataclass, replace
-from typing import Any
+On a cluster, the keys of a session are on different servers, so there it is a step for each key.
+As a session begins its hash is written first; from then on, what happens to the record decides. A
+hash without a record is nothing, and expires.
+"""
 
-from ..engine.commands import Command, Script
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from ..engine.commands import Command, Script, Several
 from ..engine.memory import Memory
-from ..engine.operations import CONDITIONS, Condition, Operation, Set, encode, integer
+from ..engine.operations import (
+    Delete,
+    GetMany,
+    InvalidReply,
+    Operation,
+    Unlink,
+    array,
+    encode,
+    integer,
+)
 from ..engine.plans import Plan
-from .records import read_index, write_index
+from .records import FIELDS, read_index, write_index
 
-PUT_SESSION = Script.load(__package__, "lua/sessions.lua", "lua/put_session.lua")
+#: How a session is written; see lua/write_session.lua.
+How: TypeAlias = Literal["NX", "XX", "TOUCH", "KEEP"]
+#: The text of a record, or None; and the fields of a hash, or None.
+Stored: TypeAlias = tuple[str | None, dict[str, bytes] | None]
+
+WRITE_SESSION = Script.load(__package__, "lua/sessions.lua", "lua/write_session.lua")
+MOVE_SESSION = Script.load(__package__, "lua/sessions.lua", "lua/move_session.lua")
 DROP_TOKENS = Script.load(__package__, "lua/sessions.lua", "lua/drop_tokens.lua")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class PutSession(Operation[int | None]):
-    """Store a session if its key is "absent" or "present", as ``only_if`` says, and add it to its
-    user's index.
+class LoadSessions(Operation[list[Stored]]):
+    """The records at ``keys``, each with the hash at the same place in ``hashes``."""
 
-    The index lives at least as long as the longest of its sessions. The answer is the number of
-    tokens in the index, 0 if the token was there already, None if the session was not stored.
-    Without a ``key`` only the index is written.
-    """
-
-    label = "session put"
-    index: str
-    token: str
-    ttl_ms: int
-    key: str | None = None
-    value: str = ""
-    only_if: Condition = "present"
+    label = "session load"
+    keys: tuple[str, ...]
+    hashes: tuple[str, ...]
 
     def command(self) -> Command:
-        keys = [encode(key) for key in (self.key, self.index) if key is not None]
-        condition = CONDITIONS[self.only_if]
-        return PUT_SESSION.call(keys, self.token, self.ttl_ms, self.value.encode(), *condition)
+        reads = [("HMGET", encode(key), *FIELDS) for key in self.hashes]
+        return Several.of(("MGET", *map(encode, self.keys)), *reads)
+
+    def answer(self, reply: Any) -> list[Stored]:
+        records, *hashes = array(reply, 1 + len(self.hashes))
+        texts = GetMany(self.keys).answer(records)
+        return list(zip(texts, map(read_fields, hashes), strict=True))
+
+    def in_memory(self, memory: Memory) -> list[Stored]:
+        found = [memory.find_hash(key) for key in self.hashes]
+        texts = [memory.get(key) for key in self.keys]
+        return list(zip(texts, (one and one.content for one in found), strict=True))
+
+    def across_slots(self) -> "Plan[Operation[Any], list[Stored]]":
+        """One read for each key."""
+        found: list[Stored] = []
+        for key, hash in zip(self.keys, self.hashes, strict=True):
+            (text,) = yield GetMany((key,))
+            found.append((text, None if text is None else (yield ReadHash(hash))))
+        return found
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ReadHash(Operation[dict[str, bytes] | None]):
+    """The hash of one session."""
+
+    label = "session load"
+    hash: str
+
+    def command(self) -> Command:
+        return ("HMGET", encode(self.hash), *FIELDS)
+
+    def answer(self, reply: Any) -> dict[str, bytes] | None:
+        return read_fields(reply)
+
+    def in_memory(self, memory: Memory) -> dict[str, bytes] | None:
+        found = memory.find_hash(self.hash)
+        return found and found.content
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WriteSession(Operation[int | None]):
+    """Write a session's record, hash and index, or those of the three that have a key.
+
+    ``how`` says what becomes of the record: "NX" writes it if there is none, "XX" if there is one.
+    If there is one, "TOUCH" changes its two times and "KEEP" nothing of it; ``value`` is then the
+    new ``expires_at``, or nothing. The answer is the number of tokens in the index, 0 if the token
+    was there already, None if nothing was written.
+    """
+
+    label = "session save"
+    token: str
+    ttl_ms: int
+    how: How
+    record: str | None
+    hash: str | None
+    index: str | None
+    value: str = ""
+    updated_at: str = ""
+    fields: dict[str, bytes] = field(default_factory=dict)
+
+    def command(self) -> Command:
+        named = {"r": self.record, "h": self.hash, "i": self.index}
+        keys = {name: encode(key) for name, key in named.items() if key is not None}
+        fields = (part for pair in self.fields.items() for part in pair)
+        return WRITE_SESSION.call(
+            list(keys.values()),
+            *("".join(keys), self.how, self.token, self.ttl_ms),
+            *(self.value.encode(), self.updated_at, *fields),
+        )
 
     def answer(self, reply: Any) -> int | None:
         count = integer(reply)
         return None if count < 0 else count
 
     def in_memory(self, memory: Memory) -> int | None:
-        if self.key is not None:
-            if (memory.get(self.key) is not None) != (self.only_if == "present"):
-                return None
-            memory.set(self.key, self.value, self.ttl_ms)
-        found = memory.find(self.index)
-        tokens = read_index(found and found.content)
-        expires_at = max((found and found.expires_at) or 0, memory.clock() + self.ttl_ms)
-        is_new = self.token not in tokens
-        if is_new:
-            tokens.append(self.token)
-        memory.set_until(self.index, write_index(tokens), expires_at)
-        return len(tokens) if is_new else 0
+        if self.how == "TOUCH" and self.hash and not memory.find_hash(self.hash):
+            return None
+        if self.record is not None and not self._write_record(self.record, memory):
+            return None
+        if self.hash is not None:
+            before = memory.find_hash(self.hash)
+            content = {**(before.content if before else {}), **self.fields}
+            memory.set_hash(self.hash, content, self.ttl_ms)
+        if self.index is None:
+            return 0
+        return add_token(memory, self.index, self.token, self.ttl_ms)
+
+    def _write_record(self, key: str, memory: Memory) -> bool:
+        text = memory.get(key)
+        if (text is None) != (self.how == "NX"):
+            return False
+        if text is None or self.how == "XX":
+            memory.set(key, self.value, self.ttl_ms)
+        elif self.how == "TOUCH":
+            times = {"expires_at": self.value, "updated_at": self.updated_at}
+            for name, time in times.items():
+                text, count = re.subn(rf'"{name}":\s*"[^"]*"', f'"{name}":"{time}"', text, count=1)
+                if not count:
+                    return False
+            memory.set(key, text, self.ttl_ms)
+        return True
 
     def across_slots(self) -> "Plan[Operation[Any], int | None] | None":
-        return None if self.key is None else self._one_by_one(self.key)
+        keys = [key for key in (self.record, self.hash, self.index) if key is not None]
+        return self._one_by_one() if len(keys) > 1 else None
 
-    def _one_by_one(self, key: str) -> "Plan[Operation[Any], int | None]":
-        """The session first, then the index: each one step on its own server."""
-        if not (yield Set(key, self.value, self.ttl_ms, self.only_if)):
-            return None
-        count: int | None = yield replace(self, key=None, value="")
+    def _one_by_one(self) -> "Plan[Operation[Any], int | None]":
+        record = replace(self, hash=None, index=None, fields={})
+        hash = replace(self, record=None, index=None, value="", updated_at="")
+        index = replace(self, record=None, hash=None, value="", updated_at="", fields={})
+        order = [hash, record] if self.how == "NX" else [record, hash]
+        count: int | None = 0
+        for part in [*order, index]:
+            if part.record or part.hash or part.index:
+                count = yield part
+                if count is None:
+                    return None
         return count
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MoveSession(Operation[bool]):
+    """Give a session a new token, if it is still there. Was it?"""
+
+    label = "session move"
+    before: str
+    token: str
+    ttl_ms: int
+    record_before: str
+    hash_before: str
+    record: str
+    hash: str
+    index: str | None
+    value: str
+    fields: dict[str, bytes]
+
+    def command(self) -> Command:
+        keys = (self.record_before, self.hash_before, self.record, self.hash, self.index)
+        fields = (part for pair in self.fields.items() for part in pair)
+        return MOVE_SESSION.call(
+            [encode(key) for key in keys if key is not None],
+            *(self.before, self.token, self.ttl_ms, self.value.encode(), *fields),
+        )
+
+    def answer(self, reply: Any) -> bool:
+        return integer(reply) > 0
+
+    def in_memory(self, memory: Memory) -> bool:
+        if not memory.remove(self.record_before):
+            return False
+        memory.remove(self.hash_before)
+        memory.set(self.record, self.value, self.ttl_ms)
+        memory.set_hash(self.hash, self.fields, self.ttl_ms)
+        if self.index is not None:
+            add_token(memory, self.index, self.token, self.ttl_ms, self.before)
+        return True
+
+    def across_slots(self) -> "Plan[Operation[Any], bool]":
+        """The end of the old record decides."""
+        write = WriteSession(
+            *(self.token, self.ttl_ms, "NX", None, self.hash, None),
+            fields=self.fields,
+        )
+        yield write
+        if not (yield Delete(self.record_before)):
+            return False
+        yield replace(write, record=self.record, hash=None, value=self.value, fields={})
+        if self.index is not None:
+            yield replace(write, hash=None, index=self.index, fields={})
+            yield DropTokens(self.index, (self.before,))
+        yield Unlink((self.hash_before,))
+        return True
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EndSessions(Operation[list[bool]]):
+    """Remove the records at ``keys``, and their ``hashes``. Was each record there?"""
+
+    label = "session end"
+    keys: tuple[str, ...]
+    hashes: tuple[str, ...]
+
+    def command(self) -> Command:
+        records = [Unlink((key,)).command() for key in self.keys]
+        return Several.of(*records, Unlink(self.hashes).command())
+
+    def answer(self, reply: Any) -> list[bool]:
+        *records, _ = map(integer, array(reply, len(self.keys) + 1))
+        return [count > 0 for count in records]
+
+    def in_memory(self, memory: Memory) -> list[bool]:
+        Unlink(self.hashes).in_memory(memory)
+        return [memory.remove(key) for key in self.keys]
+
+    def across_slots(self) -> "Plan[Operation[Any], list[bool]]":
+        """One step for each key."""
+        ended: list[bool] = []
+        for key in self.keys:
+            count = yield Unlink((key,))
+            ended.append(count > 0)
+        for key in self.hashes:
+            yield Unlink((key,))
+        return ended
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -88,3 +272,33 @@ class DropTokens(Operation[int]):
         else:
             memory.pop(self.index)
         return len(tokens) - len(left)
+
+
+def add_token(
+    memory: Memory, index: str, token: str, ttl_ms: int, before: str | None = None
+) -> int:
+    """Add a token to an index, in the place of ``before`` if that is there.
+
+    The index lives at least as long as the longest of its sessions. Returns how many tokens it has,
+    0 if it had this one.
+    """
+    found = memory.find(index)
+    tokens = read_index(found and found.content)
+    expires_at = max((found and found.expires_at) or 0, memory.clock() + ttl_ms)
+    is_new = token not in tokens
+    if is_new and before in tokens:
+        tokens[tokens.index(before)] = token
+    elif is_new:
+        tokens.append(token)
+    memory.set_until(index, write_index(tokens), expires_at)
+    return len(tokens) if is_new else 0
+
+
+def read_fields(reply: Any) -> dict[str, bytes] | None:
+    """The fields of a hash that are there; None if there is no hash, or a key of another type."""
+    if reply is None:
+        return None
+    fields = dict(zip(FIELDS, array(reply, len(FIELDS)), strict=True))
+    if not all(value is None or isinstance(value, bytes) for value in fields.values()):
+        raise InvalidReply("an array of strings")
+    return {name: value for name, value in fields.items() if value is not None} or None

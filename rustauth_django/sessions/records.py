@@ -3,17 +3,20 @@
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from ..engine.records import dump, load, read_text, read_time, write_time
+from ..engine.durations import to_milliseconds
+from ..engine.records import EPOCH, dump, load, moment, read_text, read_time, write_time
+
+#: The fields of the hash.
+FIELDS = ("data", "seen_at", "seen_address", "seen_agent", "ends_at")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A login session (SESS-01), and Django's own dictionary in ``data``.
+    """A login session (SESS-01): RustAuth's eight fields.
 
-    RustAuth neither writes nor reads ``data``; None means that the field was missing. A visitor who
-    is not signed in has an empty ``user_id``. Times are aware.
+    A visitor who is not signed in has an empty ``user_id``. Times are aware.
     """
 
     id: str
@@ -24,29 +27,25 @@ class SessionRecord:
     user_agent: str | None
     created_at: datetime
     updated_at: datetime
-    data: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_json(self) -> str:
-        """Raises ``TypeError`` or ``ValueError`` if JSON cannot hold the data."""
-        record: dict[str, Any] = {
-            "id": self.id,
-            "user_id": self.user_id,
-            "expires_at": write_time(self.expires_at),
-            "token": self.token,
-            "ip_address": self.ip_address,
-            "user_agent": self.user_agent,
-            "created_at": write_time(self.created_at),
-            "updated_at": write_time(self.updated_at),
-        }
-        if self.data is not None:
-            record["data"] = self.data
-        return dump(record)
+        return dump(
+            {
+                "id": self.id,
+                "user_id": self.user_id,
+                "expires_at": write_time(self.expires_at),
+                "token": self.token,
+                "ip_address": self.ip_address,
+                "user_agent": self.user_agent,
+                "created_at": write_time(self.created_at),
+                "updated_at": write_time(self.updated_at),
+            }
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """A record that was stored. Raises ``ValueError`` if it is corrupt."""
         found = load(text)
-        data = found.get("data")
         return cls(
             id=read_text(found.get("id")),
             user_id=read_text(found.get("user_id")),
@@ -56,8 +55,65 @@ class SessionRecord:
             user_agent=_optional(found.get("user_agent")),
             created_at=read_time(found.get("created_at")),
             updated_at=read_time(found.get("updated_at")),
-            data=data if isinstance(data, dict) else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class DjangoPart:
+    """What Django adds to a session, in a hash of its own, since RustAuth keeps no other fields.
+
+    ``data`` is Django's dictionary as the serializer wrote it. ``ends_at`` is when the session ends
+    at the latest, however often it is prolonged; None if nothing says so.
+    """
+
+    data: bytes = field(repr=False)
+    seen_at: datetime
+    address: str | None = field(default=None, repr=False)
+    agent: str | None = None
+    ends_at: datetime | None = None
+
+    def to_fields(self) -> dict[str, bytes]:
+        """The whole hash."""
+        return {"data": self.data, **self.visit(), "ends_at": _write_ms(self.ends_at)}
+
+    def visit(self) -> dict[str, bytes]:
+        """The fields that say when, from where and on what the session was last seen."""
+        return {
+            "seen_at": _write_ms(self.seen_at),
+            "seen_address": (self.address or "").encode("utf-8", "replace"),
+            "seen_agent": (self.agent or "").encode("utf-8", "replace"),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, bytes]) -> Self | None:
+        """A hash that was stored; None if it is corrupt, or none at all."""
+        try:
+            return cls(
+                data=fields["data"],
+                seen_at=moment(int(fields["seen_at"])),
+                address=fields.get("seen_address", b"").decode("utf-8", "replace") or None,
+                agent=fields.get("seen_agent", b"").decode("utf-8", "replace") or None,
+                ends_at=moment(int(fields["ends_at"])) if fields.get("ends_at") else None,
+            )
+        except (KeyError, ValueError, OverflowError):
+            return None
+
+
+class Session(NamedTuple):
+    """A session that was read. A session that RustAuth made has no ``part``."""
+
+    record: SessionRecord
+    part: DjangoPart | None
+
+    @property
+    def expires_at(self) -> datetime:
+        """RustAuth may have prolonged the record beyond the end that Django has set."""
+        ends_at = self.part and self.part.ends_at
+        return min(self.record.expires_at, ends_at) if ends_at else self.record.expires_at
+
+
+def _write_ms(time: datetime | None) -> bytes:
+    return b"" if time is None else b"%d" % to_milliseconds(time - EPOCH, "time")
 
 
 def _optional(text: Any) -> str | None:

@@ -38,6 +38,7 @@ from rustauth_django import (
 from rustauth_django.conf import Settings, read_settings
 from rustauth_django.connections import get_stores
 from rustauth_django.decorators import rate_limit
+from rustauth_django.engine.operations import Unlink
 from rustauth_django.engine.plans import drive
 from rustauth_django.limits.clients import ClientAddresses
 from rustauth_django.limits.devices import COOKIE, SALT, Device
@@ -53,7 +54,9 @@ from rustauth_django.limits.keys import (
 from rustauth_django.limits.operations import UNDER_WAY
 from rustauth_django.limits.standings import standings
 from rustauth_django.sessions import SessionStore, list_sessions
-from rustauth_django.sessions.records import SessionRecord
+from rustauth_django.sessions.cookies import sign
+from rustauth_django.sessions.operations import WriteSession
+from rustauth_django.sessions.records import FIELDS, DjangoPart, SessionRecord
 from rustauth_django.verification.records import Verification
 
 from ..people import PASSWORD, person
@@ -73,7 +76,8 @@ CASES = {
     "names": 10_000,
     "attempts": 400,
     "bodies": 1_500,
-    "sessions": 5_000,
+    "sessions": 4_000,
+    "hashes": 1_000,
     "indexes": 1_000,
     "tokens": 4_000,
     "bytes": 500,
@@ -801,7 +805,7 @@ def record(random: Random, good: str) -> str:
 NOW = datetime(2026, 6, 5, 12, 34, 56, tzinfo=UTC)
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
 TOKEN = "0123456789abcdef"
-SESSION = SessionRecord("id", "1", LATER, TOKEN, None, "x", NOW, NOW, {"a": 1}).to_json()
+SESSION = SessionRecord("id", "1", LATER, TOKEN, None, "x", NOW, NOW).to_json()
 
 
 @pytest.fixture
@@ -825,16 +829,44 @@ def test_any_session_record_is_a_session_or_nothing(stored: None) -> None:
     def promise(value: str) -> None:
         storage.set(f"session:{TOKEN}", value, 60)
         storage.set("session:user:1", json.dumps([TOKEN]), 60)
-        session = SessionStore(TOKEN)
+        storage.backend.run(write)
+        session = SessionStore(sign(TOKEN))
         data = session.load()
         assert isinstance(data, dict)
-        assert (session.session_key == TOKEN) or not data
+        assert (session.token == TOKEN) or not data
         if session.modified:
             session.save()
         assert [one.is_current for one in list_sessions(person(1))] in ([], [False])
 
     storage = get_stores().secondary_storage
+    key = storage.keyspace.for_django().physical(f"session:{TOKEN}")
+    fields = DjangoPart(b'{"a":1}', NOW).to_fields()
+    write = WriteSession(TOKEN, 60_000, "NX", None, key, None, fields=fields)
     hold("sessions", lambda random: record(random, SESSION), promise)
+
+
+def test_any_hash_beside_a_session_is_its_data_or_none(stored: None) -> None:
+    """Whatever its fields are."""
+
+    def made(random: Random) -> dict[str, bytes]:
+        edges = (b"", b'{"a":1}', b"1780000000000", b"9" * 30, b"-1", b"[]", b"null")
+        names = random.sample(FIELDS, random.randrange(1, len(FIELDS) + 1))
+        return {name: random.choice([*edges, raw_bytes(random)]) for name in names}
+
+    def promise(fields: dict[str, bytes]) -> None:
+        storage.set(f"session:{TOKEN}", SESSION, 60)
+        storage.backend.run(Unlink((key,)))
+        storage.backend.run(WriteSession(TOKEN, 60_000, "NX", None, key, None, fields=fields))
+        session = SessionStore(sign(TOKEN))
+        assert session.load() in ({}, {"a": 1})
+        if session.modified:
+            session.save()
+        assert len(list_sessions(person(1))) == 1
+
+    storage = get_stores().secondary_storage
+    storage.set("session:user:1", json.dumps([TOKEN]), 600)
+    key = storage.keyspace.for_django().physical(f"session:{TOKEN}")
+    hold("hashes", made, promise)
 
 
 def test_any_index_of_sessions_is_one_or_empty(stored: None) -> None:
@@ -890,7 +922,7 @@ def test_any_bytes_are_a_session_or_nothing(one_server: Server, prefix: str) -> 
     def promise(value: bytes) -> None:
         for key in (f"session:{TOKEN}", "session:user:1"):
             raw.set(f"{prefix}secondary:{key}", value, ex=60)
-        assert SessionStore(TOKEN).load() == {}
+        assert SessionStore(sign(TOKEN)).load() == {}
         assert list_sessions(person(1)) == []
         token = verification.create("reset", ttl=60)
         (stored,) = raw.keys(f"{prefix}secondary:verification:*")

@@ -45,6 +45,9 @@ class Command(StoresCommand):
                 self.confirm(f"all {what}s {where}")
             verb = "Removed"
             total = self.total(verb, clear_pages(stores.backend, firsts))
+            if not options["rate_limits"]:
+                beside = stores.secondary_storage.first_pages_of_django()
+                self.total(verb, clear_pages(stores.backend, beside))
         self.stdout.write(f"{verb} {total:,} {what}{'' if total == 1 else 's'} {where}.")
 
     def confirm(self, what: str) -> None:

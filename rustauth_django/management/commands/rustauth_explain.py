@@ -51,7 +51,11 @@ class Command(StoresCommand):
         )
         parser.add_argument("--method", default="GET", help="The default is GET.")
         parser.add_argument("--ip", metavar="ADDR", help="The client's address.")
-        parser.add_argument("--user", metavar="ID", help="The primary key of the signed-in user.")
+        parser.add_argument(
+            "--user",
+            metavar="USER",
+            help="The signed-in user, by primary key, user name or e-mail address.",
+        )
         parser.add_argument(
             "--header",
             type=header,
@@ -69,9 +73,7 @@ class Command(StoresCommand):
             names = guard.options.visitors.addresses.headers
             meta[names[0] if names else "REMOTE_ADDR"] = str(read_address(options["ip"]))
         meta |= dict(options["header"])
-        user = None
-        if options["user"] is not None and not (user := find_user(options["user"])):
-            raise CommandError(f"There is no user with the primary key {options['user']!r}.")
+        user = None if options["user"] is None else find_user(options["user"])
         request = build_request(options["path"], options["method"].upper(), meta, user)
         for line in whole_steps(explain(guard, self.stores.backend, request)):
             self.show(line)

@@ -1,3 +1,4 @@
+import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -7,11 +8,19 @@ from typing import Any
 from ...engine.keyspace import pages
 from ..base import StoresCommand, count, whole_steps
 
+# What is before a secret in a key, but for the index of a user's sessions.
+SECRET = re.compile(r"(session:(?!user:)|verification:)(.{0,4}).*", re.DOTALL)
+
+
+def mask(key: str) -> str:
+    """A key with no more of its secret than its first four characters."""
+    return SECRET.sub(r"\1\2***", key) if SECRET.fullmatch(key) else key
+
 
 class Command(StoresCommand):
     help = (
-        "Lists the keys of secondary storage as they are found, in no order. Keys may be"
-        " secrets: the key of a session contains its token."
+        "Lists the keys of secondary storage as they are found, in no order. The tokens of"
+        " sessions and the names of one-time tokens are masked."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,6 +34,9 @@ class Command(StoresCommand):
             action="store_true",
             help="Also the seconds that each key has left; - if it does not expire.",
         )
+        parser.add_argument(
+            "--show-tokens", action="store_true", help="Mask nothing: the output has secrets."
+        )
         parser.add_argument("--format", choices=["text", "json"], default="text")
         parser.add_argument("--limit", type=count, metavar="N", help="At most this many keys.")
 
@@ -32,19 +44,21 @@ class Command(StoresCommand):
         storage = self.stores.secondary_storage
         limit = None if options["limit"] is None else int(options["limit"])
         found = self.pages(options["match"], limit)
+        shown = str if options["show_tokens"] else mask
         if options["format"] == "json":
             keys = (key for page in found for key in page)
             with_ttl = options["ttl"]
             self.write_json(
-                {"key": key, "ttl": storage.ttl(key)} if with_ttl else {"key": key} for key in keys
+                {"key": shown(key), "ttl": storage.ttl(key)} if with_ttl else {"key": shown(key)}
+                for key in keys
             )
             return
         for page in found:
             if options["ttl"]:
                 for key in page:
-                    self.show(key, storage.ttl(key))
+                    self.show(shown(key), storage.ttl(key))
             elif page:
-                self.show_lines(page)
+                self.show_lines(list(map(shown, page)))
 
     def pages(self, match: str | None, limit: int | None) -> Iterator[list[str]]:
         """The keys to list, page by page."""

@@ -21,7 +21,11 @@ class Command(StoresCommand):
             "keys", nargs="*", default=[], metavar="KEY", help="As rustauth_limits lists them."
         )
         whose.add_argument("--ip", metavar="ADDR", help="All buckets of an address.")
-        whose.add_argument("--user", metavar="ID", help="All buckets of a user, by primary key.")
+        whose.add_argument(
+            "--user",
+            metavar="USER",
+            help="All buckets of a user, by primary key, user name or e-mail address.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         visitors = get_guard().options.visitors
@@ -31,9 +35,10 @@ class Command(StoresCommand):
             whose = normalize_address(address, visitors.addresses.ipv6_subnet)
             parts = {whose}
         elif options["user"] is not None:
-            whose, parts = f"user {options['user']}", {user_key(options["user"])}
-            if user := find_user(options["user"]):
-                parts.add(user_key(user.pk))
+            user = find_user(options["user"], may_be_deleted=True)
+            pk = user.pk if user else options["user"].removeprefix("pk=")
+            whose, parts = f"user {pk}", {user_key(pk)}
+            if user:
                 account = account_digest(user, visitors)
                 keys = sorted(account_key(one) for one in accounts_of(user, get_guard()))
                 parts |= {f"device:{account}", f"pair:{account}"}

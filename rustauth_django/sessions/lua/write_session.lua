@@ -1,0 +1,48 @@
+-- Write a session: its record, its hash and its user's index; sessions.lua stands before.
+--
+-- KEYS     those that ARGV[1] names
+-- ARGV[1]  "r" for the record, "h" for the hash, "i" for the index, or some of them in this order
+-- ARGV[2]  how: "NX" writes the record if there is none, "XX" if there is one; "TOUCH" writes its
+--          two times, "KEEP" nothing of it, and both only if it is there
+-- ARGV[3]  the token
+-- ARGV[4]  the TTL in ms
+-- ARGV[5]  the record; with "TOUCH" its new expires_at
+-- ARGV[6]  with "TOUCH" its new updated_at
+-- ARGV[7]  from here on: fields of the hash, each with its value
+-- Reply    how many tokens the index has, 0 if it had this one, -1 if nothing was written
+
+local which, how, token, ttl, value = unpack(ARGV)
+local number = 0
+local function key_of(kind)
+  if string.find(which, kind, 1, true) then
+    number = number + 1
+    return KEYS[number]
+  end
+end
+local record, hash, index = key_of('r'), key_of('h'), key_of('i')
+
+if hash and how == 'TOUCH' and redis.call('PTTL', hash) == -2 then
+  return -1
+end
+if record and how == 'KEEP' then
+  if redis.call('PTTL', record) == -2 then
+    return -1
+  end
+elseif record and how == 'TOUCH' then
+  local text, found, changed = redis.pcall('GET', record)
+  if type(text) ~= 'string' then
+    return -1
+  end
+  text, found = string.gsub(text, '"expires_at":%s*"[^"]*"', '"expires_at":"' .. value .. '"', 1)
+  text, changed = string.gsub(text, '"updated_at":%s*"[^"]*"', '"updated_at":"' .. ARGV[6] .. '"', 1)
+  if found + changed < 2 then
+    return -1
+  end
+  redis.call('SET', record, text, 'PX', ttl)
+elseif record and not redis.call('SET', record, value, 'PX', ttl, how) then
+  return -1
+end
+if hash then
+  write_hash(hash, ttl, 7)
+end
+return index and add_token(index, token, ttl) or 0

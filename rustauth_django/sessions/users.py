@@ -1,0 +1,153 @@
+"""The sessions of a user: listed for their owner, and ended."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.timezone import make_naive
+
+from ..audit import record_revoked
+from ..conf import of_django
+from ..connections import arun, get_feature, run
+from ..signals import sessions_revoked
+from .agents import describe_agent
+from .cookies import unsign
+from .current import current_session
+from .identity import user_id_of
+from .index import Indexed, SessionPlan, sessions_on
+from .records import Session
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session, for its user to see. ``device`` describes the user agent in words. Times are aware
+    if USE_TZ is on, as Django's are.
+
+    ``id`` names it on pages and in APIs, so that the token is not shown.
+    """
+
+    id: str
+    created_at: datetime
+    last_seen: datetime
+    expires_at: datetime
+    ip_address: str | None = field(repr=False)
+    user_agent: str | None
+    is_current: bool
+
+    @property
+    def device(self) -> str:
+        return describe_agent(self.user_agent)
+
+
+def list_sessions(user: Any, request: HttpRequest | None = None) -> list[SessionInfo]:
+    """The live sessions of a user, oldest first; that of ``request`` is marked as current."""
+    return _infos(run(get_feature(sessions_on).of_user(user_id_of(user.pk))), request)
+
+
+async def alist_sessions(user: Any, request: HttpRequest | None = None) -> list[SessionInfo]:
+    return _infos(await arun(get_feature(sessions_on).of_user(user_id_of(user.pk))), request)
+
+
+def revoke_session(user: Any, id: str) -> bool:
+    """End one session of a user's, by its ``id``, its key or its token. Was there one? (SESS-19)
+
+    To end the session of the current request is a ``flush``, here and below.
+    """
+    user_id = user_id_of(user.pk)
+    return tell(user, user_id, run(_revoking_one(user_id, id))) > 0
+
+
+async def arevoke_session(user: Any, id: str) -> bool:
+    user_id = user_id_of(user.pk)
+    return await atell(user, user_id, await arun(_revoking_one(user_id, id))) > 0
+
+
+def revoke_sessions(user: Any) -> int:
+    """End all sessions of a user. How many there were."""
+    user_id = user_id_of(user.pk)
+    return tell(user, user_id, run(get_feature(sessions_on).revoke(user_id)))
+
+
+async def arevoke_sessions(user: Any) -> int:
+    user_id = user_id_of(user.pk)
+    return await atell(user, user_id, await arun(get_feature(sessions_on).revoke(user_id)))
+
+
+def revoke_other_sessions(request: HttpRequest) -> int:
+    """End all sessions of ``request.user`` but the one of ``request``. How many there were."""
+    user, user_id = request.user, user_id_of(request.user.pk)
+    return tell(user, user_id, run(revoking_but(user_id, own_token(request))))
+
+
+async def arevoke_other_sessions(request: HttpRequest) -> int:
+    user = await request.auser()
+    user_id = user_id_of(user.pk)
+    return await atell(user, user_id, await arun(revoking_but(user_id, own_token(request))))
+
+
+def own_token(request: HttpRequest | None) -> str | None:
+    """The token of the session of a request."""
+    return None if request is None else unsign(request.session.session_key)
+
+
+def _infos(sessions: Iterable[Session], request: HttpRequest | None) -> list[SessionInfo]:
+    current = own_token(request)
+    return [
+        SessionInfo(
+            id=record.id,
+            created_at=_shown(record.created_at),
+            last_seen=_shown(part.seen_at if part else record.updated_at),
+            expires_at=_shown(session.expires_at),
+            ip_address=record.ip_address,
+            user_agent=record.user_agent,
+            is_current=record.token == current,
+        )
+        for session in sessions
+        for record, part in [session]
+    ]
+
+
+def _shown(time: datetime) -> datetime:
+    return time if of_django("USE_TZ") else make_naive(time)
+
+
+def _revoking_one(user_id: str, id: str) -> SessionPlan[list[Indexed]]:
+    names = {id, unsign(id)}
+    meant = [
+        (token, record)
+        for token, record in (yield from get_feature(sessions_on).indexed(user_id))
+        if record and record.user_id == user_id and names & {record.id, token}
+    ]
+    return (yield from get_feature(sessions_on).end(user_id, meant))
+
+
+def revoking_but(user_id: str, spared: str | None) -> SessionPlan[list[Indexed]]:
+    """End all sessions of a user but the one with this token."""
+    return get_feature(sessions_on).revoke(user_id, lambda record: record.token == spared)
+
+
+def tell(user: Any, user_id: str, ended: list[Indexed]) -> int:
+    """Let everybody know who has to: the current request, if it was its session, the audit log and
+    the receivers of the signal. How many sessions were ended.
+    """
+    if facts := _note(user, user_id, ended):
+        sessions_revoked.send_robust(type(user), **facts)
+    return len(ended)
+
+
+async def atell(user: Any, user_id: str, ended: list[Indexed]) -> int:
+    if facts := _note(user, user_id, ended):
+        await sessions_revoked.asend_robust(type(user), **facts)
+    return len(ended)
+
+
+def _note(user: Any, user_id: str, ended: list[Indexed]) -> dict[str, Any]:
+    if not ended:
+        return {}
+    session = current_session()
+    if session is not None and session.token in {token for token, _ in ended}:
+        session.end()
+    record_revoked(user_id, len(ended))
+    return {"user": user, "count": len(ended)}
