@@ -30,8 +30,8 @@ def take_the_app(setup: Any) -> Any:
             settings.SESSION_ENGINE = f"{APP}.sessions"
             settings.AUTHENTICATION_BACKENDS = protect(list(settings.AUTHENTICATION_BACKENDS))
             # Suites send more requests than people do; failed logins are counted all the same.
-            rules = [{"path": "*", "disabled": True}]
-            settings.RUSTAUTH = {"URL": URL, "RATE_LIMIT": {"ENABLED": True, "RULES": rules}}
+            limits = {"ENABLED": True, "RULES": [{"path": "*", "disabled": True}]}
+            settings.RUSTAUTH = {"URL": URL, "TEST": {"URL": URL}, "RATE_LIMIT": limits}
         setup(*args, **kwargs)
         empty_before_each_test()
 

@@ -31,21 +31,34 @@ from .storage import SecondaryStorage
 from .stores import RustAuthStores
 
 
-def watch_users(**kwargs: Any) -> None:
-    """Listen to changes of users, also when a model is defined or another one is chosen later.
+def watch_users() -> None:
+    """Listen to changes of users."""
+    for model in apps.get_models():
+        watch_user(model)
 
-    Receivers for all models would slow down the whole site: Django loads what it deletes if anybody
-    listens.
+
+def watch_user(sender: Any, **kwargs: Any) -> None:
+    """Listen to a model if it is one of users; a receiver of ``class_prepared``.
+
+    A receiver for all models would slow down the whole site: Django loads what it deletes if
+    anybody listens.
     """
+    if not apps.models_ready:
+        return  # ``ready`` follows
     try:
         users = get_user_model()
     except ImproperlyConfigured:  # a site without users
         return
-    for model in apps.get_models():
-        if issubclass(model, users):
-            post_save.connect(free_on_new_password, model, dispatch_uid="rustauth_django.login")
-            post_save.connect(revoke_on_change, model, dispatch_uid="rustauth_django.sessions")
-            post_delete.connect(revoke_on_delete, model, dispatch_uid="rustauth_django.sessions")
+    if issubclass(sender, users):
+        post_save.connect(free_on_new_password, sender, dispatch_uid="rustauth_django.login")
+        post_save.connect(revoke_on_change, sender, dispatch_uid="rustauth_django.sessions")
+        post_delete.connect(revoke_on_delete, sender, dispatch_uid="rustauth_django.sessions")
+
+
+def watch_new_users(*, setting: str, **kwargs: Any) -> None:
+    """A receiver of ``setting_changed``: another model is that of users."""
+    if setting == "AUTH_USER_MODEL":
+        watch_users()
 
 
 class RustAuthConfig(AppConfig):
@@ -60,8 +73,8 @@ class RustAuthConfig(AppConfig):
         begin_async_requests(ASGIHandler)
         request_finished.connect(end_request, dispatch_uid="rustauth_django.sessions")
         watch_users()
-        class_prepared.connect(watch_users, dispatch_uid="rustauth_django")
-        setting_changed.connect(watch_users, dispatch_uid="rustauth_django")
+        class_prepared.connect(watch_user, dispatch_uid="rustauth_django")
+        setting_changed.connect(watch_new_users, dispatch_uid="rustauth_django")
         checks.register(check_settings)
         checks.register(check_debug)
         checks.register(check_audit)

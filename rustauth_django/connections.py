@@ -1,8 +1,11 @@
 """From settings to the one backend of this process, and what is built on it."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from sys import modules
 from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,8 +20,8 @@ from django_redis.cache import RedisCache as DjangoRedisCache
 from django_redis.client import ShardClient
 from redis import Redis
 
-from .conf import Settings, get_settings
-from .engine.backends import Backend
+from .conf import Settings, for_tests, get_settings
+from .engine.backends import Backend, MemoryBackend
 from .engine.opening import InvalidOption, open_backend
 from .engine.operations import Operation
 from .engine.plans import Plan, adrive, drive
@@ -40,7 +43,10 @@ class Wiring:
     stores: RustAuthStores
     guard: Guard
     features: dict[Builder[Any], Any] = field(default_factory=dict)
+    is_for_tests: bool = False
 
+
+logger = logging.getLogger("rustauth_django")
 
 # By its path: the package that it needs is an extra.
 TELEMETRY = "rustauth_django.contrib.otel.Telemetry"
@@ -83,15 +89,48 @@ async def arun(plan: Plan[Operation[Any], T]) -> T:
 
 
 def _wiring() -> Wiring:
-    global _current
     wiring = _current
-    if wiring is None:
-        # Not under the lock: settings name modules of the site, which may use this app.
-        settings = get_settings()
-        built = build_wiring(settings, _pinned or open_settings(settings))
-        with _lock:
-            wiring = _current = _current or built
-    return wiring
+    # A site that does not test has not imported this module of Django's.
+    if wiring is not None and (
+        "django.test.utils" not in modules or wiring.is_for_tests is is_test_environment()
+    ):
+        return wiring
+    return _build()
+
+
+def _build() -> Wiring:
+    global _current
+    # Not under the lock: settings name modules of the site, which may use this app.
+    settings, backend, is_for_tests = get_settings(), _pinned, is_test_environment()
+    if is_for_tests and backend is None:
+        chosen = for_tests(settings)
+        if chosen is not settings and chosen.url == "memory://":
+            backend = memory_of_tests()
+        settings = chosen
+    built = build_wiring(settings, backend or open_settings(settings), is_for_tests)
+    with _lock:
+        before = _current
+        if before is not None and before.is_for_tests is is_for_tests:
+            return before
+        _current = built
+    if before is not None:
+        before.stores.close()
+    return built
+
+
+def is_test_environment() -> bool:
+    """Is Django's test environment set up? Its runner and pytest-django do so before any test."""
+    utils = modules.get("django.test.utils")
+    # There is no public way to ask; Django itself looks at this attribute.
+    return hasattr(getattr(utils, "_TestState", None), "saved_data")
+
+
+@cache
+def memory_of_tests() -> MemoryBackend:
+    """One memory for all tests of the process, whatever settings they override meanwhile."""
+    told = 'Tests use memory in place of the server of RUSTAUTH; RUSTAUTH["TEST"] changes that.'
+    logger.warning(told)
+    return MemoryBackend()
 
 
 @contextmanager
@@ -118,7 +157,7 @@ def forget_connections(*, setting: str, **kwargs: Any) -> None:
             wiring.stores.close()
 
 
-def build_wiring(settings: Settings, backend: Backend) -> Wiring:
+def build_wiring(settings: Settings, backend: Backend, is_for_tests: bool = False) -> Wiring:
     """Stores and guard as these settings describe them, on a backend. Raises ``InvalidConfig``."""
     observe = None
     if settings.telemetry:
@@ -135,7 +174,7 @@ def build_wiring(settings: Settings, backend: Backend) -> Wiring:
         local_refusals=settings.local_refusals,
     )
     guard = Guard(settings.rate_limit, stores.rate_limit_store, observe=observe)
-    return Wiring(settings, stores, guard)
+    return Wiring(settings, stores, guard, is_for_tests=is_for_tests)
 
 
 def open_settings(settings: Settings) -> Backend:

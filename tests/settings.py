@@ -40,7 +40,9 @@ MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend
 USE_TZ = True
 STATIC_URL = "static/"
 ALLOWED_HOSTS = ["*"]
+URL = os.environ.get("RUSTAUTH_TEST_URL", "memory://")
 RUSTAUTH = {
-    "URL": os.environ.get("RUSTAUTH_TEST_URL", "memory://"),
+    "URL": URL,
+    "TEST": {"URL": URL},
     "SCAN_COUNT": int(os.environ.get("RUSTAUTH_TEST_SCAN_COUNT", "100")),
 }

@@ -583,6 +583,7 @@ def test_every_setting_is_known() -> None:
         "RATE_LIMIT",
         "SESSIONS",
         "AUDIT",
+        "TEST",
     }
     assert set(AUDIT_DEFAULTS) == {"TO", "ADDRESSES"}
     assert set(SESSIONS_DEFAULTS) == {"COOKIE_SECRET", "UPDATE_AGE", "REVOKE_ON_CHANGE"}

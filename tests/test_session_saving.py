@@ -395,7 +395,7 @@ def test_a_forged_key_asks_no_server(dead_url: str) -> None:
 
 
 def test_old_secrets_are_good_until_they_are_gone() -> None:
-    """SECRET_KEY_FALLBACKS; a COOKIE_SECRET has none (PEER-05)."""
+    """SECRET_KEY_FALLBACKS; a COOKIE_SECRET has none."""
     token = "t" * TOKEN_LENGTH
     key = sign(token)
     with override_settings(SECRET_KEY="another", SECRET_KEY_FALLBACKS=["x", settings.SECRET_KEY]):

@@ -1,5 +1,6 @@
 """contrib.testing: each test has a limiter of its own, and the time."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from django.test import AsyncClient, Client, SimpleTestCase, TestCase, override_settings
 
 from rustauth_django import RateLimitRule, rate_limit_store, secondary_storage
 from rustauth_django.connections import get_guard, get_stores
 from rustauth_django.contrib.testing import RateLimits, RateLimitTestMixin, fresh_rate_limits
+
+from .servers import Server
 
 pytest_plugins = ["rustauth_django.contrib.testing"]
 
@@ -131,3 +135,76 @@ def test_the_mixin_needs_no_pytest() -> None:
     code = "import sys; sys.modules['pytest'] = None; import rustauth_django.contrib.testing"
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=env, timeout=60)
+
+
+SITE = """
+import django, json, logging, sys
+from django.conf import settings
+from django.test.utils import override_settings, setup_test_environment, teardown_test_environment
+
+url, other, kind = sys.argv[1:]
+log = []
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        log.append(record.getMessage())
+
+rustauth = {"url": {"URL": url}, "cache": {"CACHE": "default"}}[kind]
+settings.configure(
+    RUSTAUTH=rustauth, SECRET_KEY="x", INSTALLED_APPS=["rustauth_django"], DATABASES={},
+    CACHES={"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}},
+)
+django.setup()
+logging.getLogger("rustauth_django").addHandler(Handler())
+from rustauth_django import secondary_storage as storage
+
+def seen():
+    return [storage.get("where"), len(log)]
+
+storage.set("where", "real", 60)
+found = {"before": seen()}
+setup_test_environment()
+found["empty"] = seen()
+storage.set("where", "memory", 60)
+found["memory"] = seen()
+with override_settings(DEBUG=True):
+    found["debug"] = seen()
+with override_settings(RUSTAUTH={"URL": url}):
+    found["override"] = seen()
+    with override_settings(RUSTAUTH={"URL": "memory://"}):
+        found["nested"] = seen()
+found["again"] = seen()
+teardown_test_environment()
+found["after"] = seen()
+setup_test_environment()
+settings.RUSTAUTH = rustauth | {"TEST": {"URL": other}}
+with override_settings(RUSTAUTH=rustauth):
+    pass
+storage.set("where", "other", 60)
+found["other"] = seen()
+teardown_test_environment()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("kind", ["url", "cache"])
+def test_tests_do_not_touch_the_server_of_the_settings(one_server: Server, kind: str) -> None:
+    """Once Django's test environment is set up, unless a test or RUSTAUTH["TEST"] says so."""
+    url, other = f"{one_server.plain_url[:-1]}7", f"{one_server.plain_url[:-1]}8"
+    done = subprocess.run(
+        [sys.executable, "-c", SITE, url, other, kind], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "before": ["real", 0],
+        "empty": [None, 1],
+        "memory": ["memory", 1],
+        "debug": ["memory", 1],
+        "override": ["real", 1],
+        "nested": [None, 1],
+        "again": ["memory", 1],
+        "after": ["real", 1],
+        "other": ["other", 1],
+    }
+    with redis.Redis.from_url(other) as raw:
+        assert raw.get("rustauth:secondary:where") == b"other"

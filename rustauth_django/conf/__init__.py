@@ -7,7 +7,7 @@ all problems at once.
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPMethod
 from inspect import signature
@@ -43,7 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "RATE_LIMIT": {},
     "SESSIONS": {},
     "AUDIT": None,
+    "TEST": {},
 }
+TEST_DEFAULTS: dict[str, Any] = {"URL": None}
 SESSIONS_DEFAULTS: dict[str, Any] = {
     "COOKIE_SECRET": None,
     "UPDATE_AGE": 86_400,
@@ -133,9 +135,12 @@ class Settings:
     rate_limit: GuardOptions
     sessions: SessionOptions
     audit: AuditOptions | None
+    test_url: str | None = field(repr=False)
 
 
 _current: Settings | None = None
+# How many ``override_settings(RUSTAUTH=...)`` are in force.
+_overrides = 0
 
 
 def get_settings() -> Settings:
@@ -150,10 +155,24 @@ def get_settings() -> Settings:
     return current
 
 
+def for_tests(found: Settings) -> Settings:
+    """What these settings mean while tests run: memory in place of the server, or the server at
+    ``RUSTAUTH["TEST"]["URL"]``. What a test overrides is meant as it is.
+    """
+    is_memory = found.cache is None and found.url == "memory://"
+    if _overrides or (is_memory and not found.test_url):
+        return found
+    kept = found.client_options if found.test_url and found.cache is None else {}
+    url = found.test_url or "memory://"
+    return replace(found, url=url, cache=None, cluster=False, client_options=kept)
+
+
 @receiver(setting_changed)
-def forget_settings(*, setting: str, **kwargs: Any) -> None:
+def forget_settings(*, setting: str, enter: bool, **kwargs: Any) -> None:
     """Read anew after ``override_settings``."""
-    global _current
+    global _current, _overrides
+    if setting == "RUSTAUTH":
+        _overrides += 1 if enter else -1
     if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"):
         _current = None
 
@@ -209,6 +228,7 @@ def _read_top(top: Section) -> Settings:
         rate_limit=_read_rate_limit(limits),
         sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
         audit=_read_audit(top),
+        test_url=top.within("TEST", TEST_DEFAULTS).get("URL", "a URL", _is_text, secret=True),
     )
 
 

@@ -61,6 +61,8 @@ class SessionStore(SessionBase):
         self._token: str | None = None
         #: The session as it was last read or written.
         self._found: Session | None = None
+        #: Its content then, as the serializer writes it.
+        self._content = b""
         #: Was a Django user signed in then?
         self._had_user = False
         self._signed_in_from: Client | None = None
@@ -113,6 +115,10 @@ class SessionStore(SessionBase):
         data = {} if part is None else read_data(part)
         # Perhaps, if it cannot be read; in any case nobody is signed in from now on.
         self._had_user = data is None or SESSION_KEY in data
+        if data is None or part is None:
+            self._content = self.serializer().dumps({})
+        else:
+            self._content = part.data
         return data or {}
 
     def _is_due(self, session: Session, data: Mapping[str, Any]) -> bool:
@@ -175,34 +181,34 @@ class SessionStore(SessionBase):
         written = self.serializer().dumps(data)
         if before is not None and not must_create:
             if self._is_rustauths(before, data):
-                yield from self._keeping(before, written, is_new=before.part is None and bool(data))
+                yield from self._keeping(before, written)
                 return
-            is_same = before.part is not None and before.part.data == written
-            if is_same and self._signed_in_from is None:
-                yield from self._touching(before, data)
+            if before.part and written == self._content and self._signed_in_from is None:
+                yield from self._touching(before, before.part, data)
                 return
         record, part = self._made(before, data, written, self._token)
         if not (yield from user_sessions().put(record, part, "NX" if must_create else "XX")):
             raise CreateError if must_create else UpdateError
         self._found, self._signed_in_from = Session(record, part), None
-        self._had_user = SESSION_KEY in data
+        self._content, self._had_user = written, SESSION_KEY in data
         old = before and before.record
         if old and old.token == record.token and old.user_id not in ("", record.user_id):
             yield from user_sessions().leave_index(old.user_id, old.token)
 
-    def _keeping(self, before: Session, written: bytes, *, is_new: bool) -> "SessionPlan[None]":
+    def _keeping(self, before: Session, written: bytes) -> "SessionPlan[None]":
         """Save what Django adds to a session of a RustAuth service."""
-        if not is_new and (before.part is None or before.part.data == written):
+        if written == self._content:
             return
         part = DjangoPart(written, user_sessions().clock())
         if not (yield from user_sessions().put(before.record, part, "KEEP")):
             raise UpdateError
-        self._found = Session(before.record, part)
+        self._found, self._content = Session(before.record, part), written
 
-    def _touching(self, before: Session, data: dict[str, Any]) -> "SessionPlan[None]":
+    def _touching(
+        self, before: Session, part: DjangoPart, data: dict[str, Any]
+    ) -> "SessionPlan[None]":
         """Prolong a session that was not changed. If it was ended meanwhile, nothing is lost."""
-        assert before.part is not None
-        record, part = self._made(before, data, before.part.data, before.record.token)
+        record, part = self._made(before, data, part.data, before.record.token)
         try:
             is_there = yield from user_sessions().touch(record, part)
         except BackendError as error:
@@ -294,10 +300,11 @@ class SessionStore(SessionBase):
         before = self._found
         if before is None:
             return "unknown"
-        record, part = self._made(before, data, self.serializer().dumps(data), new_token())
+        written = self.serializer().dumps(data)
+        record, part = self._made(before, data, written, new_token())
         if (yield from user_sessions().move(before.record, record, part)):
             self._found, self._session_key = Session(record, part), sign(record.token)
-            self._signed_in_from, self.modified = None, True
+            self._signed_in_from, self._content, self.modified = None, written, True
             return "moved"
         if before.record.user_id:
             indexed = yield from user_sessions().indexed(before.record.user_id)

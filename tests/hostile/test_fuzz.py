@@ -861,7 +861,8 @@ def test_any_hash_beside_a_session_is_its_data_or_none(stored: None) -> None:
         assert session.load() in ({}, {"a": 1})
         if session.modified:
             session.save()
-        assert len(list_sessions(person(1))) == 1
+        # What cannot be read is nobody's once it is saved.
+        assert len(list_sessions(person(1))) <= 1
 
     storage = get_stores().secondary_storage
     storage.set("session:user:1", json.dumps([TOKEN]), 600)
