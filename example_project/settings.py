@@ -17,6 +17,7 @@ ASGI_APPLICATION = "example_project.asgi.application"
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.humanize",
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
@@ -37,6 +38,10 @@ RUSTAUTH = {
     # `make run` starts a server and leaves its address; name another one like this:
     # RUSTAUTH_URL=redis://127.0.0.1:6379/0 python manage.py runserver
     "URL": os.environ.get("RUSTAUTH_URL") or server_url(),
+    "SESSIONS": {
+        "IDLE_AGE": 14 * 86_400,  # not seen for two weeks
+        "MAX_AGE": 90 * 86_400,  # and after three months in any case
+    },
     "RATE_LIMIT": {
         "ENABLED": True,  # although this is DEBUG
         "RULES": [

@@ -14,6 +14,7 @@ from .limits.devices import COOKIE
 from .limits.guard import after, is_to_be_rendered
 from .limits.logins import LOGINS_ATTRIBUTE, logins_of
 from .limits.protection import require_protection
+from .sessions import SessionStore
 
 
 class RateLimitMiddleware:
@@ -44,6 +45,7 @@ class RateLimitMiddleware:
             return self.__acall__(request)
         setattr(request, LOGINS_ATTRIBUTE, None)
         response = self.get_response(request)
+        note_visit(request)
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
             guard.run(settle(guard, request, response))
@@ -56,6 +58,7 @@ class RateLimitMiddleware:
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         setattr(request, LOGINS_ATTRIBUTE, None)
         response = await self.get_response(request)
+        note_visit(request)
         if getattr(request, LOGINS_ATTRIBUTE):
             guard = get_guard()
             await guard.arun(settle(guard, request, response))
@@ -85,6 +88,15 @@ class RateLimitMiddleware:
     ) -> HttpResponseBase | None:
         guard = get_guard()
         return await guard.arun(guard.before(request, view))
+
+
+def note_visit(request: HttpRequest) -> None:
+    """Let the session know where it is seen; it is saved by Django's middleware, which is before
+    this one.
+    """
+    session = getattr(request, "session", None)
+    if isinstance(session, SessionStore):
+        session.visited_by(request)
 
 
 def remember(request: HttpRequest, response: HttpResponseBase) -> None:

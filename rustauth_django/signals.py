@@ -16,5 +16,13 @@ login_locked = Signal()
 #: The server stopped or began to answer: ``available``, ``location``, ``error`` or None.
 #: Sender: the class ``Limiter``.
 backend_state_changed = Signal()
-#: Sessions of a ``user`` were ended before their time: ``count`` of them. Sender: its class.
+#: A ``user`` signed in: ``session`` is a ``SessionInfo``, and ``is_new_device`` says that the
+#: browser had no valid device cookie of this user. Sender: the class of the user, here and below.
+session_started = Signal()
+#: A session came from another address or with another user agent than the last time: ``user``,
+#: ``session``, and ``before``, where it was seen last, with an ``address`` and an ``agent``.
+session_moved = Signal()
+#: Sessions of a ``user`` were ended before their time: ``count`` of them, with these ``ids``. The
+#: ``reason`` is "revoked" by a function, "password_changed", "user_deactivated", "user_deleted",
+#: "too_many" of them, or "operator", who used a command.
 sessions_revoked = Signal()

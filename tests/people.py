@@ -41,6 +41,6 @@ class PeopleBackend(BaseBackend):
         return person(int(user_id))
 
 
-def sessions_of(stores: RustAuthStores) -> UserSessions:
-    """The records and indexes of login sessions on these stores."""
-    return UserSessions(stores.secondary_storage.keyspace)
+def sessions_of(stores: RustAuthStores, most: int = 1_000) -> UserSessions:
+    """The records and indexes of login sessions on these stores, ``most`` for a user."""
+    return UserSessions(stores.secondary_storage.keyspace, most)

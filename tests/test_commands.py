@@ -101,36 +101,55 @@ def count(url: str) -> tuple[int, int]:
         return values, len(raw.keys("rustauth:rate-limit:*"))
 
 
+MASKED = ["session:a***", "session:b***", "verification:x***"]
+
+
 def test_list_keys_lists_what_is_there(filled: str) -> None:
     """Logical names, a line each, and nothing else on either stream."""
     result = manage(filled, "rustauth_list_keys")
-    assert sorted(result.stdout.splitlines()) == ["session:a", "session:b", "verification:x"]
+    assert sorted(result.stdout.splitlines()) == MASKED
     assert (result.stderr, result.returncode) == ("", 0)
 
 
 def test_list_keys_selects(filled: str) -> None:
     """--match, --limit and --ttl, in any combination."""
     result = manage(filled, "rustauth_list_keys", "--match", "session:*")
-    assert sorted(result.stdout.splitlines()) == ["session:a", "session:b"]
+    assert sorted(result.stdout.splitlines()) == MASKED[:2]
     result = manage(filled, "rustauth_list_keys", "--match", "session:*", "--limit", "1", "--ttl")
     (line,) = result.stdout.splitlines()
     key, ttl = line.split("\t")
     assert key.startswith("session:")
     assert 30 < int(ttl) <= 60
     result = manage(filled, "rustauth_list_keys", "--match", "verification:*", "--ttl")
-    assert result.stdout == "verification:x\t-\n"
+    assert result.stdout == "verification:x***\t-\n"
 
 
 def test_list_keys_speaks_json(filled: str) -> None:
     """One array, even of nothing."""
     result = manage(filled, "rustauth_list_keys", "--format", "json", "--ttl")
     listed = {item["key"]: item["ttl"] for item in json.loads(result.stdout)}
-    assert listed.keys() == {"session:a", "session:b", "verification:x"}
-    assert listed["verification:x"] is None
+    assert listed.keys() == set(MASKED)
+    assert listed["verification:x***"] is None
     result = manage(filled, "rustauth_list_keys", "--format", "json", "--match", "session:a")
-    assert json.loads(result.stdout) == [{"key": "session:a"}]
+    assert json.loads(result.stdout) == [{"key": "session:a***"}]
     result = manage(filled, "rustauth_list_keys", "--format", "json", "--match", "none")
     assert json.loads(result.stdout) == []
+
+
+def test_list_keys_shows_tokens_if_they_are_wanted(url: str) -> None:
+    """Otherwise four characters; a user's id is none."""
+    token = "k3XaQ9TnR7bYw2LsGd5HcJ"
+    names = [f"session:{token}", "session:user:7", f"verification:{token}", "own:" + token]
+    with redis.Redis.from_url(url) as raw:
+        for name in names:
+            raw.set(f"rustauth:secondary:{name}", "value", ex=60)
+    masked = ["own:" + token, "session:k3Xa***", "session:user:7", "verification:k3Xa***"]
+    for options in ([], ["--ttl"], ["--format", "json"]):
+        shown = manage(url, "rustauth_list_keys", *options).stdout
+        assert all(name in shown for name in masked)
+        assert f"session:{token}" not in shown
+        shown = manage(url, "rustauth_list_keys", "--show-tokens", *options).stdout
+        assert all(name in shown for name in names)
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", ""])

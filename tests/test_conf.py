@@ -141,6 +141,11 @@ def test_nothing_connects_at_start_up() -> None:
         ),
         ({"SESSIONS": {"UPDATE_AGE": -1}}, "E003", ['["SESSIONS"]["UPDATE_AGE"] must be seconds']),
         ({"SESSIONS": {"UPDATE_AGE": True}}, "E003", ['["SESSIONS"]["UPDATE_AGE"]']),
+        ({"SESSIONS": {"IDLE_AGE": 0}}, "E003", ['["SESSIONS"]["IDLE_AGE"] must be an int']),
+        ({"SESSIONS": {"MAX_AGE": 1.5}}, "E003", ['["SESSIONS"]["MAX_AGE"] must be an int']),
+        ({"SESSIONS": {"MAX_PER_USER": 1001}}, "E003", ["must be an int from 1 to 1000"]),
+        ({"SESSIONS": {"COOKIE_SECRET": "short"}}, "E003", ["text of at least 32 characters. "]),
+        ({"TEST": {"URI": "memory://"}}, "E002", ['["TEST"]["URI"]', 'Did you mean "URL"?']),
         ({"SESSIONS": {"REVOKE_ON_CHANGES": True}}, "E002", ['Did you mean "REVOKE_ON_CHANGE"?']),
         ({"RATE_LIMIT": 5}, "E003", ['RUSTAUTH["RATE_LIMIT"] must be a dictionary']),
     ],
@@ -586,7 +591,14 @@ def test_every_setting_is_known() -> None:
         "TEST",
     }
     assert set(AUDIT_DEFAULTS) == {"TO", "ADDRESSES"}
-    assert set(SESSIONS_DEFAULTS) == {"COOKIE_SECRET", "UPDATE_AGE", "REVOKE_ON_CHANGE"}
+    assert set(SESSIONS_DEFAULTS) == {
+        "COOKIE_SECRET",
+        "UPDATE_AGE",
+        "IDLE_AGE",
+        "MAX_AGE",
+        "MAX_PER_USER",
+        "REVOKE_ON_CHANGE",
+    }
     assert set(RATE_LIMIT_DEFAULTS) == {
         "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",
         "IPV6_SUBNET", "TRACK_IP", "MISSING_IP", "ALLOW", "DENY", "ON_ERROR",

@@ -172,8 +172,8 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             record = SessionRecord("id", "7", now + timedelta(1), "a" * 32, None, None, now, now)
             part = DjangoPart(b"{}", now.replace(microsecond=0))
             moved = replace(record, token="b" * 32)
-            assert drive(sessions.put(record, part, "NX"), stores.backend.run)
-            assert drive(sessions.put(record, part, "KEEP"), stores.backend.run)
+            assert drive(sessions.put(record, part, "NX"), stores.backend.run) == []
+            assert drive(sessions.put(record, part, "KEEP"), stores.backend.run) == []
             assert drive(sessions.touch(record, part), stores.backend.run)
             assert drive(sessions.move(record, moved, part), stores.backend.run)
             assert drive(sessions.of_user("7"), stores.backend.run) == [(moved, part)]

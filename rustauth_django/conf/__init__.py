@@ -49,8 +49,13 @@ TEST_DEFAULTS: dict[str, Any] = {"URL": None}
 SESSIONS_DEFAULTS: dict[str, Any] = {
     "COOKIE_SECRET": None,
     "UPDATE_AGE": 86_400,
+    "IDLE_AGE": None,
+    "MAX_AGE": None,
+    "MAX_PER_USER": None,
     "REVOKE_ON_CHANGE": True,
 }
+# The most sessions of a user. An index is read and written as a whole.
+MAX_SESSIONS = 1_000
 # As long as RustAuth wants it.
 SHORTEST_SECRET = 32
 # What a secret that is derived from SECRET_KEY is for.
@@ -102,13 +107,17 @@ ACCESS_HINT = "It is called with the request and returns True or False."
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """``RUSTAUTH["SESSIONS"]``: seconds after which a session is prolonged, or None for never.
+    """``RUSTAUTH["SESSIONS"]``. Ages are in seconds; None stands for never, or no limit.
 
-    The first of the ``cookie_secrets`` signs, the others are still accepted.
+    The first of the ``cookie_secrets`` signs, the others are still accepted. ``update_age`` says
+    when a session is prolonged.
     """
 
     cookie_secrets: tuple[bytes, ...] = field(repr=False)
     update_age: int | None
+    idle_age: int | None
+    max_age: int | None
+    max_per_user: int
     revoke_on_change: bool
 
 
@@ -242,6 +251,15 @@ def _read_audit(top: Section) -> AuditOptions | None:
 
 def _read_sessions(section: Section) -> SessionOptions:
     is_age = _is_int(0, 2**31)
+
+    def is_limit(value: Any) -> bool:
+        return value is None or _is_int(1, 2**31)(value)
+
+    most = section.get(
+        "MAX_PER_USER",
+        f"an int from 1 to {MAX_SESSIONS}, or None",
+        lambda value: value is None or _is_int(1, MAX_SESSIONS)(value),
+    )
     secret = section.get(
         "COOKIE_SECRET",
         f"text of at least {SHORTEST_SECRET} characters",
@@ -253,6 +271,9 @@ def _read_sessions(section: Section) -> SessionOptions:
         update_age=section.get(
             "UPDATE_AGE", "seconds or None", lambda value: value is None or is_age(value)
         ),
+        idle_age=section.get("IDLE_AGE", "an int of seconds above 0, or None", is_limit),
+        max_age=section.get("MAX_AGE", "an int of seconds above 0, or None", is_limit),
+        max_per_user=most or MAX_SESSIONS,
         revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool),
     )
 

@@ -5,9 +5,9 @@ hash beside it. Each user has an index of their sessions. Both parts of a sessio
 round trip and saved in one step.
 """
 
+from .info import SessionInfo
 from .store import SessionStore
 from .users import (
-    SessionInfo,
     alist_sessions,
     arevoke_other_sessions,
     arevoke_session,

@@ -27,8 +27,6 @@ Indexed: TypeAlias = tuple[str, SessionRecord | None]
 MAX_TOKEN = 256
 # Letters and digits: 131 bits.
 TOKEN_LENGTH = 22
-# The most sessions of a user; the oldest end. An index is read and written as a whole.
-MAX_SESSIONS = 1_000
 # An index with this many tokens is searched for ended sessions, and again at twice as many.
 LOOK_THROUGH = 32
 
@@ -52,11 +50,15 @@ class UserSessions:
     """The sessions under ``{key_prefix}secondary:session:``, and what Django adds to them under
     ``{key_prefix}django:session:``.
 
-    Its methods are plans, for either face to drive. ``clock`` returns aware times.
+    Its methods are plans, for either face to drive. A user has at most ``most`` sessions: the
+    oldest end. ``clock`` returns aware times.
     """
 
-    def __init__(self, keyspace: Keyspace, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, keyspace: Keyspace, most: int = 1_000, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         self._keyspace = keyspace
+        self._most = most
         self._django = keyspace.for_django()
         self.clock = clock
 
@@ -67,10 +69,13 @@ class UserSessions:
         ((_, session),) = yield from self.load([token])
         return self._live(token, session)
 
-    def put(self, record: SessionRecord, part: DjangoPart, how: How) -> SessionPlan[bool]:
+    def put(
+        self, record: SessionRecord, part: DjangoPart, how: How
+    ) -> "SessionPlan[list[Indexed] | None]":
         """Store a session if there is none yet ("NX"), or if it is still there ("XX", QUIRK-03).
 
-        "KEEP" stores only ``part``, if the record is still there.
+        "KEEP" stores only ``part``, if the record is still there. The result is the user's oldest
+        sessions that ended because there were too many; None if nothing was stored.
         """
         value = "" if how == "KEEP" else record.to_json()
         return (yield from self._write(record, how, value, fields=part.to_fields()))
@@ -80,7 +85,8 @@ class UserSessions:
         stays as it is. The index has it again, if it was lost.
         """
         times = write_time(record.expires_at), write_time(record.updated_at)
-        return (yield from self._write(record, "TOUCH", *times, fields=part.visit()))
+        fields = part.visit()
+        return (yield from self._write(record, "TOUCH", *times, fields=fields)) is not None
 
     def move(
         self, before: SessionRecord, record: SessionRecord, part: DjangoPart
@@ -191,7 +197,7 @@ class UserSessions:
         updated_at: str = "",
         *,
         fields: dict[str, bytes],
-    ) -> SessionPlan[bool]:
+    ) -> "SessionPlan[list[Indexed] | None]":
         index = self._index(record.user_id) if record.user_id else None
         count = yield WriteSession(
             *(record.token, self._ttl_ms(record), how),
@@ -199,16 +205,23 @@ class UserSessions:
             *(value, updated_at, fields),
         )
         if count is None:
-            return False
+            return None
         # A token that is already indexed gives 0.
-        if index is None or not count:
-            return True
+        if count > self._most:
+            return (yield from self._end_oldest(record.user_id))
         if count >= LOOK_THROUGH and not count & (count - 1):
             yield from self.of_user(record.user_id)
-        elif count > MAX_SESSIONS:
-            indexed = yield from self.indexed(record.user_id)
-            yield from self.end(record.user_id, indexed[:-MAX_SESSIONS])
-        return True
+        return []
+
+    def _end_oldest(self, user_id: str) -> SessionPlan[list[Indexed]]:
+        """End the oldest sessions of a user that are too many; tokens without one do not count."""
+        now = self.clock()
+        indexed = yield from self.indexed(user_id)
+        live = [one for one in indexed if one[1] and one[1].expires_at > now]
+        gone = [one for one in indexed if one not in live]
+        oldest = live[: -self._most]
+        ended = yield from self.end(user_id, [*gone, *oldest])
+        return [one for one in ended if one in oldest]
 
     def _tokens(self, user_id: str) -> SessionPlan[list[str]]:
         return read_index(*(yield GetMany((self._index(user_id),))))
@@ -242,7 +255,7 @@ class UserSessions:
 
 def sessions_on(settings: Any, stores: Any) -> UserSessions:
     """The sessions on some stores, for ``get_feature``."""
-    return UserSessions(stores.secondary_storage.keyspace)
+    return UserSessions(stores.secondary_storage.keyspace, settings.sessions.max_per_user)
 
 
 def read_session(text: str | None, fields: dict[str, bytes] | None) -> Session | None:

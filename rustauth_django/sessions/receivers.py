@@ -12,24 +12,28 @@ from django.db import transaction
 from ..conf import get_settings, of_django
 from ..connections import get_guard, run
 from ..exceptions import BackendError
+from ..limits.devices import Device
 from ..limits.guard import django_request
 from .current import current_session
 from .identity import user_id_of
 from .index import Indexed, SessionPlan
-from .store import SessionStore, read_data, user_sessions
+from .info import Reason
+from .store import SessionStore, SignIn, client_of, read_data, user_sessions
 from .users import revoking_but, tell
 
 logger = logging.getLogger("rustauth_django")
 
 
-def note_client(*, request: Any, **kwargs: Any) -> None:
-    """A receiver of ``user_logged_in``: notes the client's address and user agent."""
+def note_client(*, request: Any, user: Any, **kwargs: Any) -> None:
+    """A receiver of ``user_logged_in``: notes who signs in, and from where."""
     request = django_request(request)
     session = getattr(request, "session", None)
-    if request is not None and isinstance(session, SessionStore):
-        visitors = get_guard().options.visitors
-        address = visitors.addresses.resolve(request.META) if visitors.track_ip else None
-        session.sign_in_from(address, request.headers.get("User-Agent"))
+    if request is None or not isinstance(session, SessionStore):
+        return
+    options = get_guard().options
+    device = options.login.device_age and Device.of(request, options.login.device_age)
+    is_known = bool(device and device.knows(user, options.visitors))
+    session.sign_in(SignIn(client_of(request), user, is_new_device=not is_known))
 
 
 def revoke_on_change(
@@ -43,19 +47,20 @@ def revoke_on_change(
     if created or not is_user(instance):
         return
     if not getattr(instance, "is_active", True):
-        _revoke_later(instance, using, None)
+        _revoke_later(instance, using, None, "user_deactivated")
     # Django uses this attribute too: it is None if only the hash was upgraded.
     elif getattr(instance, "_password", None) is not None:
-        _revoke_later(instance, using, current_session())
+        _revoke_later(instance, using, current_session(), "password_changed")
     elif _has_no_password(instance, update_fields):
         # Nobody says when that was set, but sessions that began before it have another hash.
-        _revoke_later(instance, using, current_session(), valid=_hashes(instance))
+        spared = current_session()
+        _revoke_later(instance, using, spared, "password_changed", valid=_hashes(instance))
 
 
 def revoke_on_delete(*, instance: Any, using: str, **kwargs: Any) -> None:
     """A receiver of ``post_delete`` of users."""
     if is_user(instance):
-        _revoke_later(instance, using, None)
+        _revoke_later(instance, using, None, "user_deleted")
 
 
 def _outdated(user_id: str, spared: str | None, valid: set[str]) -> SessionPlan[list[Indexed]]:
@@ -97,7 +102,12 @@ def _hashes(user: Any) -> set[str]:
 
 
 def _revoke_later(
-    user: Any, using: str, spared: SessionStore | None, *, valid: set[str] | None = None
+    user: Any,
+    using: str,
+    spared: SessionStore | None,
+    reason: Reason,
+    *,
+    valid: set[str] | None = None,
 ) -> None:
     """Revoke on commit; with ``valid``, only sessions that have none of these hashes.
 
@@ -110,7 +120,7 @@ def _revoke_later(
         token = spared.token if spared else None
         plan = revoking_but(user_id, token) if valid is None else _outdated(user_id, token, valid)
         try:
-            tell(user, user_id, run(plan))
+            tell(user, user_id, run(plan), reason)
         except BackendError as error:
             logger.error("Sessions could not be revoked: %s", error.reason)
 

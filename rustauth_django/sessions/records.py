@@ -58,6 +58,16 @@ class SessionRecord:
         )
 
 
+class Client(NamedTuple):
+    """Where a request came from."""
+
+    address: str | None
+    agent: str | None
+
+
+NOWHERE = Client(None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class DjangoPart:
     """What Django adds to a session, in a hash of its own, since RustAuth keeps no other fields.
@@ -72,16 +82,22 @@ class DjangoPart:
     agent: str | None = None
     ends_at: datetime | None = None
 
+    @property
+    def client(self) -> "Client":
+        """Where the session was last seen."""
+        return Client(self.address, self.agent)
+
     def to_fields(self) -> dict[str, bytes]:
         """The whole hash."""
-        return {"data": self.data, **self.visit(), "ends_at": _write_ms(self.ends_at)}
+        return {"data": self.data, **self.visit()}
 
     def visit(self) -> dict[str, bytes]:
-        """The fields that say when, from where and on what the session was last seen."""
+        """All fields but the data, which a visit changes."""
         return {
             "seen_at": _write_ms(self.seen_at),
             "seen_address": (self.address or "").encode("utf-8", "replace"),
             "seen_agent": (self.agent or "").encode("utf-8", "replace"),
+            "ends_at": _write_ms(self.ends_at),
         }
 
     @classmethod

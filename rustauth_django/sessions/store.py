@@ -2,25 +2,30 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.dispatch import Signal
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 from django.utils.timezone import is_aware, make_aware
 
+from ..audit import record_revoked
 from ..conf import get_settings, of_django
-from ..connections import arun, get_feature, run
+from ..connections import arun, get_feature, get_guard, run
 from ..exceptions import BackendError
+from ..signals import session_moved, session_started, sessions_revoked
 from .agents import MAX_AGENT
 from .cookies import sign, unsign
 from .current import begin_session
 from .identity import user_id_of
-from .index import SessionPlan, UserSessions, new_id, new_token, sessions_on
-from .records import DjangoPart, Session, SessionRecord
+from .index import Indexed, SessionPlan, UserSessions, new_id, new_token, sessions_on
+from .info import SessionInfo, facts_of_ended
+from .records import NOWHERE, Client, DjangoPart, Session, SessionRecord
 
 logger = logging.getLogger("rustauth_django")
 
@@ -41,11 +46,34 @@ def read_data(part: DjangoPart) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-class Client(NamedTuple):
-    """Where a request came from."""
+class SignIn(NamedTuple):
+    """Where a user has signed in; is the browser new to this account?"""
 
-    address: str | None
-    agent: str | None
+    client: Client
+    user: Any
+    is_new_device: bool
+
+
+class Event(NamedTuple):
+    """A signal to send once a session is saved, about a ``user`` or the user of a ``request``."""
+
+    signal: Signal
+    facts: dict[str, Any]
+    user: Any = None
+    request: HttpRequest | None = None
+
+
+def client_of(request: HttpRequest) -> Client:
+    """Where a request came from, as far as the site keeps that."""
+    visitors = get_guard().options.visitors
+    address = visitors.addresses.resolve(request.META) if visitors.track_ip else None
+    agent = request.META.get("HTTP_USER_AGENT", "")
+    return Client(address, agent[:MAX_AGENT] or None)
+
+
+def is_past(since: datetime, seconds: float | None, now: datetime) -> bool:
+    """Have so many seconds passed? Never, if there are none."""
+    return seconds is not None and now - since >= timedelta(seconds=seconds)
 
 
 class SessionStore(SessionBase):
@@ -65,7 +93,9 @@ class SessionStore(SessionBase):
         self._content = b""
         #: Was a Django user signed in then?
         self._had_user = False
-        self._signed_in_from: Client | None = None
+        self._sign_in: SignIn | None = None
+        #: The request that visits the session, and where it came from.
+        self._visit: tuple[HttpRequest, Client] | None = None
         super().__init__(session_key)
         begin_session(self)
 
@@ -73,6 +103,11 @@ class SessionStore(SessionBase):
     def token(self) -> str | None:
         """The name of the session on the server."""
         return self._token
+
+    @property
+    def id(self) -> str | None:
+        """The id of the session, as pages and signals name it; None if it was not read yet."""
+        return self._found and self._found.record.id
 
     def _validate_session_key(self, key: Any) -> bool:
         # Whenever a key is set it comes by here.
@@ -83,9 +118,20 @@ class SessionStore(SessionBase):
         # ``create`` finds out in the same step whether the key is new.
         return sign(new_token())
 
-    def sign_in_from(self, address: str | None, agent: str | None) -> None:
-        """Note from where a user signs in; kept with the next ``save``."""
-        self._signed_in_from = Client(address, agent and agent[:MAX_AGENT])
+    def sign_in(self, sign_in: SignIn) -> None:
+        """Note who signs in, and from where; kept with the next ``save``."""
+        self._sign_in = sign_in
+
+    def visited_by(self, request: HttpRequest) -> None:
+        """Note where the session is seen, if somebody is signed in and it was read; kept with the
+        next ``save``, which is due if it was seen elsewhere before.
+        """
+        if self._found is None or self._found.part is None or not self._had_user:
+            return
+        client = client_of(request)
+        self._visit = request, client
+        if client != self._found.part.client:
+            self.modified = True
 
     def exists(self, session_key: str) -> bool:
         return run(user_sessions().find(unsign(session_key) or "")) is not None
@@ -100,11 +146,12 @@ class SessionStore(SessionBase):
         return self._loaded(await arun(user_sessions().find(self._token or "")))
 
     def _loaded(self, session: Session | None) -> dict[str, Any]:
-        self._found = session
-        if session is None:
+        data = self._read(session.part) if session else {}
+        if session is None or self._is_over(session, data):
+            self._forget()
             self._session_key = None
             return {}
-        data = self._read(session.part)
+        self._found = session
         if self._is_due(session, data):
             # A visit prolongs the session (SESS-20), and the cookie with it.
             self.modified = True
@@ -122,11 +169,23 @@ class SessionStore(SessionBase):
         return data or {}
 
     def _is_due(self, session: Session, data: Mapping[str, Any]) -> bool:
-        update_age = get_settings().sessions.update_age
-        if update_age is None or self._is_rustauths(session, data):
+        if session.part is None or self._is_rustauths(session, data):
             return False
-        age = user_sessions().clock() - session.record.updated_at
-        return age >= timedelta(seconds=update_age)
+        options, now = get_settings().sessions, user_sessions().clock()
+        # It is touched ten times as often as it could end.
+        idle = options.idle_age and options.idle_age / 10 if SESSION_KEY in data else None
+        return is_past(session.part.seen_at, idle, now) or is_past(
+            session.record.updated_at, options.update_age, now
+        )
+
+    def _is_over(self, session: Session, data: Mapping[str, Any]) -> bool:
+        """Has a session ended by the settings of today, though it was saved under others?"""
+        if session.part is None or SESSION_KEY not in data:
+            return False
+        options, now = get_settings().sessions, user_sessions().clock()
+        return is_past(session.part.seen_at, options.idle_age, now) or is_past(
+            session.record.created_at, options.max_age, now
+        )
 
     def _is_rustauths(self, session: Session, data: Mapping[str, Any]) -> bool:
         """Did a RustAuth service begin this session? It belongs to its user there, and only that
@@ -159,16 +218,21 @@ class SessionStore(SessionBase):
             self.create()
         else:
             data = self._get_session(no_load=must_create)  # type: ignore[attr-defined]  # stubs lack it
-            run(self._saving(data, must_create=must_create))
+            for event in run(self._saving(data, must_create=must_create)):
+                user = event.request.user if event.request else event.user
+                event.signal.send_robust(type(user), **event.facts, user=user)
 
     async def asave(self, must_create: bool = False) -> None:
         if self.session_key is None:
             await self.acreate()
         else:
             data = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
-            await arun(self._saving(data, must_create=must_create))
+            for event in await arun(self._saving(data, must_create=must_create)):
+                user = await event.request.auser() if event.request else event.user
+                await event.signal.asend_robust(type(user), **event.facts, user=user)
 
-    def _saving(self, data: dict[str, Any], *, must_create: bool) -> "SessionPlan[None]":
+    def _saving(self, data: dict[str, Any], *, must_create: bool) -> SessionPlan[list[Event]]:
+        """Save, and tell which signals are to be sent."""
         if self._token is None:
             raise UpdateError  # it did not exist when it was read
         before = self._found
@@ -182,40 +246,66 @@ class SessionStore(SessionBase):
         if before is not None and not must_create:
             if self._is_rustauths(before, data):
                 yield from self._keeping(before, written)
-                return
-            if before.part and written == self._content and self._signed_in_from is None:
-                yield from self._touching(before, before.part, data)
-                return
+                return []
+            if before.part and written == self._content and self._sign_in is None:
+                return (yield from self._touching(before, before.part, data))
         record, part = self._made(before, data, written, self._token)
-        if not (yield from user_sessions().put(record, part, "NX" if must_create else "XX")):
+        ended = yield from user_sessions().put(record, part, "NX" if must_create else "XX")
+        if ended is None:
             raise CreateError if must_create else UpdateError
-        self._found, self._signed_in_from = Session(record, part), None
+        self._found = Session(record, part)
         self._content, self._had_user = written, SESSION_KEY in data
         old = before and before.record
         if old and old.token == record.token and old.user_id not in ("", record.user_id):
             yield from user_sessions().leave_index(old.user_id, old.token)
+        return [*self._moved(before), *self._started(ended)]
+
+    def _started(self, ended: list[Indexed]) -> Iterator[Event]:
+        """What is told of a sign-in, and of the sessions that ended to make room for it."""
+        sign_in, self._sign_in = self._sign_in, None
+        if sign_in is None or self._found is None:
+            return
+        if ended:
+            record_revoked(self._found.record.user_id, len(ended))
+            yield Event(sessions_revoked, facts_of_ended(ended, "too_many"), sign_in.user)
+        info = SessionInfo.of(self._found, is_current=True)
+        facts = {"session": info, "is_new_device": sign_in.is_new_device}
+        yield Event(session_started, facts, sign_in.user)
+
+    def _moved(self, before: Session | None) -> Iterator[Event]:
+        """What is told of a session that was seen elsewhere before."""
+        visit, self._visit = self._visit, None
+        if not (visit and before and before.part and self._found and session_moved.receivers):
+            return
+        request, client = visit
+        if self._sign_in is None and before.part.client not in (client, NOWHERE):
+            info = SessionInfo.of(self._found, is_current=True)
+            facts = {"session": info, "before": before.part.client}
+            yield Event(session_moved, facts, request=request)
 
     def _keeping(self, before: Session, written: bytes) -> "SessionPlan[None]":
         """Save what Django adds to a session of a RustAuth service."""
         if written == self._content:
             return
         part = DjangoPart(written, user_sessions().clock())
-        if not (yield from user_sessions().put(before.record, part, "KEEP")):
+        if (yield from user_sessions().put(before.record, part, "KEEP")) is None:
             raise UpdateError
         self._found, self._content = Session(before.record, part), written
 
     def _touching(
         self, before: Session, part: DjangoPart, data: dict[str, Any]
-    ) -> "SessionPlan[None]":
+    ) -> SessionPlan[list[Event]]:
         """Prolong a session that was not changed. If it was ended meanwhile, nothing is lost."""
         record, part = self._made(before, data, part.data, before.record.token)
         try:
             is_there = yield from user_sessions().touch(record, part)
         except BackendError as error:
             logger.warning("A session could not be prolonged: %s", error.reason)
-            return
-        if is_there:
-            self._found = Session(record, part)
+            return []
+        if not is_there:
+            return []
+        self._found = Session(record, part)
+        return list(self._moved(before))
 
     def _made(
         self, before: Session | None, data: dict[str, Any], written: bytes, token: str
@@ -225,27 +315,46 @@ class SessionStore(SessionBase):
         old = (
             before.record if before else SessionRecord(new_id(), "", now, "", None, None, now, now)
         )
-        sign_in = self._signed_in_from
-        client = sign_in or Client(old.ip_address, old.user_agent)
+        sign_in = self._sign_in
+        client = sign_in.client if sign_in else Client(old.ip_address, old.user_agent)
         # A session that a RustAuth service began stays with its user.
         user_id = "" if self._had_user else old.user_id
         if SESSION_KEY in data:
             user_id = user_id_of(data[SESSION_KEY])
+        created_at = now if sign_in else old.created_at
+        expires_at, ends_at = self._ends(data, now, created_at)
         record = replace(
             old,
             user_id=user_id,
-            expires_at=self._expires_at(data, now),
+            expires_at=expires_at,
             token=token,
             ip_address=client.address,
             user_agent=client.agent,
-            created_at=now if sign_in else old.created_at,
+            created_at=created_at,
             updated_at=now,
         )
-        return record, DjangoPart(written, now)
+        seen = before.part.client if before and before.part else NOWHERE
+        if self._visit is not None:
+            seen = self._visit[1]
+        elif sign_in is not None:
+            seen = sign_in.client
+        return record, DjangoPart(written, now, *seen, ends_at)
 
-    def _expires_at(self, data: Mapping[str, Any], now: datetime) -> datetime:
+    def _ends(
+        self, data: Mapping[str, Any], now: datetime, created_at: datetime
+    ) -> tuple[datetime, datetime | None]:
+        """When the session ends if it is not seen again, and when at the latest."""
         expires_at = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
-        return expires_at if is_aware(expires_at) else make_aware(expires_at)
+        if not is_aware(expires_at):
+            expires_at = make_aware(expires_at)
+        ends_at, options = None, get_settings().sessions
+        if SESSION_KEY in data:
+            if options.idle_age is not None:
+                expires_at = min(expires_at, now + timedelta(seconds=options.idle_age))
+            if options.max_age is not None:
+                ends_at = created_at + timedelta(seconds=options.max_age)
+                expires_at = min(expires_at, ends_at)
+        return expires_at, ends_at
 
     def delete(self, session_key: str | None = None) -> None:
         run(self._deleting(session_key))
@@ -262,7 +371,7 @@ class SessionStore(SessionBase):
         yield from user_sessions().remove(token or "", user_id)
 
     def _forget(self) -> None:
-        self._found, self._signed_in_from, self._had_user = None, None, False
+        self._found, self._sign_in, self._visit, self._had_user = None, None, None, False
 
     def end(self) -> None:
         """What ``flush`` does, for a session that was removed already: what is put into it from
@@ -304,7 +413,7 @@ class SessionStore(SessionBase):
         record, part = self._made(before, data, written, new_token())
         if (yield from user_sessions().move(before.record, record, part)):
             self._found, self._session_key = Session(record, part), sign(record.token)
-            self._signed_in_from, self._content, self.modified = None, written, True
+            self._content, self.modified = written, True
             return "moved"
         if before.record.user_id:
             indexed = yield from user_sessions().indexed(before.record.user_id)

@@ -1,44 +1,19 @@
 """The sessions of a user: listed for their owner, and ended."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils.timezone import make_naive
 
 from ..audit import record_revoked
-from ..conf import of_django
 from ..connections import arun, get_feature, run
 from ..signals import sessions_revoked
-from .agents import describe_agent
 from .cookies import unsign
 from .current import current_session
 from .identity import user_id_of
 from .index import Indexed, SessionPlan, sessions_on
+from .info import Reason, SessionInfo, facts_of_ended
 from .records import Session
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """A session, for its user to see. ``device`` describes the user agent in words. Times are aware
-    if USE_TZ is on, as Django's are.
-
-    ``id`` names it on pages and in APIs, so that the token is not shown.
-    """
-
-    id: str
-    created_at: datetime
-    last_seen: datetime
-    expires_at: datetime
-    ip_address: str | None = field(repr=False)
-    user_agent: str | None
-    is_current: bool
-
-    @property
-    def device(self) -> str:
-        return describe_agent(self.user_agent)
 
 
 def list_sessions(user: Any, request: HttpRequest | None = None) -> list[SessionInfo]:
@@ -94,23 +69,7 @@ def own_token(request: HttpRequest | None) -> str | None:
 
 def _infos(sessions: Iterable[Session], request: HttpRequest | None) -> list[SessionInfo]:
     current = own_token(request)
-    return [
-        SessionInfo(
-            id=record.id,
-            created_at=_shown(record.created_at),
-            last_seen=_shown(part.seen_at if part else record.updated_at),
-            expires_at=_shown(session.expires_at),
-            ip_address=record.ip_address,
-            user_agent=record.user_agent,
-            is_current=record.token == current,
-        )
-        for session in sessions
-        for record, part in [session]
-    ]
-
-
-def _shown(time: datetime) -> datetime:
-    return time if of_django("USE_TZ") else make_naive(time)
+    return [SessionInfo.of(one, is_current=one.record.token == current) for one in sessions]
 
 
 def _revoking_one(user_id: str, id: str) -> SessionPlan[list[Indexed]]:
@@ -128,26 +87,25 @@ def revoking_but(user_id: str, spared: str | None) -> SessionPlan[list[Indexed]]
     return get_feature(sessions_on).revoke(user_id, lambda record: record.token == spared)
 
 
-def tell(user: Any, user_id: str, ended: list[Indexed]) -> int:
+def tell(user: Any, user_id: str, ended: list[Indexed], reason: Reason = "revoked") -> int:
     """Let everybody know who has to: the current request, if it was its session, the audit log and
     the receivers of the signal. How many sessions were ended.
     """
-    if facts := _note(user, user_id, ended):
-        sessions_revoked.send_robust(type(user), **facts)
+    if _note(user_id, ended):
+        sessions_revoked.send_robust(type(user), user=user, **facts_of_ended(ended, reason))
     return len(ended)
 
 
-async def atell(user: Any, user_id: str, ended: list[Indexed]) -> int:
-    if facts := _note(user, user_id, ended):
-        await sessions_revoked.asend_robust(type(user), **facts)
+async def atell(user: Any, user_id: str, ended: list[Indexed], reason: Reason = "revoked") -> int:
+    if _note(user_id, ended):
+        await sessions_revoked.asend_robust(type(user), user=user, **facts_of_ended(ended, reason))
     return len(ended)
 
 
-def _note(user: Any, user_id: str, ended: list[Indexed]) -> dict[str, Any]:
-    if not ended:
-        return {}
+def _note(user_id: str, ended: list[Indexed]) -> bool:
     session = current_session()
     if session is not None and session.token in {token for token, _ in ended}:
         session.end()
-    record_revoked(user_id, len(ended))
-    return {"user": user, "count": len(ended)}
+    if ended:
+        record_revoked(user_id, len(ended))
+    return bool(ended)

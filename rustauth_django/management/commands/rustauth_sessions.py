@@ -112,7 +112,7 @@ class Command(StoresCommand):
     def tell(self, user: Any, user_id: str, ended: list[Indexed]) -> None:
         """A deleted user has no receivers of signals, but a line in the audit log."""
         if user is not None:
-            tell(user, user_id, ended)
+            tell(user, user_id, ended, "operator")
         elif ended:
             audit.record_revoked(user_id, len(ended))
 
