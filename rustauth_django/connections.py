@@ -24,7 +24,7 @@ from .conf import Settings, for_tests, get_settings
 from .engine.backends import Backend, MemoryBackend
 from .engine.opening import InvalidOption, open_backend
 from .engine.operations import Operation
-from .engine.plans import Plan, adrive, drive
+from .engine.plans import Call, Plan, adrive, drive
 from .engine.redis import RedisBackend
 from .exceptions import InvalidConfig
 from .limits.guard import Guard
@@ -78,14 +78,22 @@ def get_feature(build: Builder[F]) -> F:
     return feature
 
 
-def run(plan: Plan[Operation[Any], T]) -> T:
-    """Drive a plan of operations on the stores of the settings, blocking."""
-    return drive(plan, get_stores().backend.run)
+def run(plan: Plan[Any, T]) -> T:
+    """Drive a plan of operations and calls on the stores of the settings, blocking."""
+    return drive(plan, _perform)
 
 
-async def arun(plan: Plan[Operation[Any], T]) -> T:
-    """Drive a plan of operations on the stores of the settings, awaiting."""
-    return await adrive(plan, get_stores().backend.arun)
+async def arun(plan: Plan[Any, T]) -> T:
+    """Drive a plan of operations and calls on the stores of the settings, awaiting."""
+    return await adrive(plan, _aperform)
+
+
+def _perform(step: Operation[Any] | Call) -> Any:
+    return step.run() if isinstance(step, Call) else get_stores().backend.run(step)
+
+
+async def _aperform(step: Operation[Any] | Call) -> Any:
+    return await (step.arun() if isinstance(step, Call) else get_stores().backend.arun(step))
 
 
 def _wiring() -> Wiring:

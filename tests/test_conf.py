@@ -145,6 +145,13 @@ def test_nothing_connects_at_start_up() -> None:
         ({"SESSIONS": {"MAX_AGE": 1.5}}, "E003", ['["SESSIONS"]["MAX_AGE"] must be an int']),
         ({"SESSIONS": {"MAX_PER_USER": 1001}}, "E003", ["must be an int from 1 to 1000"]),
         ({"SESSIONS": {"COOKIE_SECRET": "short"}}, "E003", ["text of at least 32 characters. "]),
+        ({"SESSIONS": {"ADOPT": "no.engine"}}, "E003", ["cannot be imported: ModuleNotFoundError"]),
+        ({"SESSIONS": {"ADOPT": "json"}}, "E003", ["is no session engine"]),
+        (
+            {"SESSIONS": {"ADOPT": "rustauth_django.sessions"}},
+            "E003",
+            ['["SESSIONS"]["ADOPT"] is this app\'s own engine', "had before."],
+        ),
         ({"TEST": {"URI": "memory://"}}, "E002", ['["TEST"]["URI"]', 'Did you mean "URL"?']),
         ({"SESSIONS": {"REVOKE_ON_CHANGES": True}}, "E002", ['Did you mean "REVOKE_ON_CHANGE"?']),
         ({"RATE_LIMIT": 5}, "E003", ['RUSTAUTH["RATE_LIMIT"] must be a dictionary']),
@@ -598,6 +605,7 @@ def test_every_setting_is_known() -> None:
         "MAX_AGE",
         "MAX_PER_USER",
         "REVOKE_ON_CHANGE",
+        "ADOPT",
     }
     assert set(RATE_LIMIT_DEFAULTS) == {
         "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",

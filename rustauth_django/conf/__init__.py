@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPMethod
+from importlib import import_module
 from inspect import signature
 from ipaddress import IPv6Address, ip_network
 from types import FunctionType, MethodType
 from typing import Any, get_args
 
 from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.encoding import force_bytes, force_str
@@ -53,6 +55,7 @@ SESSIONS_DEFAULTS: dict[str, Any] = {
     "MAX_AGE": None,
     "MAX_PER_USER": None,
     "REVOKE_ON_CHANGE": True,
+    "ADOPT": None,
 }
 # The most sessions of a user. An index is read and written as a whole.
 MAX_SESSIONS = 1_000
@@ -119,6 +122,7 @@ class SessionOptions:
     max_age: int | None
     max_per_user: int
     revoke_on_change: bool
+    adopt: type[SessionBase] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +279,31 @@ def _read_sessions(section: Section) -> SessionOptions:
         max_age=section.get("MAX_AGE", "an int of seconds above 0, or None", is_limit),
         max_per_user=most or MAX_SESSIONS,
         revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool),
+        adopt=_read_engine(section),
     )
+
+
+def _read_engine(section: Section) -> type[SessionBase] | None:
+    """The class of session stores of another engine."""
+    path = section.get("ADOPT", "the dotted path of a session engine", _is_text)
+    engine = None
+    if path is not None:
+        with section.noting("ADOPT"):
+            engine = _import_engine(path)
+    return engine
+
+
+def _import_engine(path: str) -> type[SessionBase]:
+    hint = 'Like "django.contrib.sessions.backends.db".'
+    try:
+        engine = getattr(import_module(path), "SessionStore", None)
+    except Exception as error:  # noqa: BLE001  # whatever the engine's module does
+        raise Wrong(f"cannot be imported: {type(error).__name__}: {error}", hint) from None
+    if not isinstance(engine, type) or not issubclass(engine, SessionBase):
+        raise Wrong("is no session engine: it has no SessionStore", hint)
+    if any(base.__module__.startswith("rustauth_django.") for base in engine.__mro__):
+        raise Wrong("is this app's own engine", "Name the one that the site had before.")
+    return engine
 
 
 def _derived_secrets() -> tuple[bytes, ...]:

@@ -15,13 +15,13 @@ from django.utils.crypto import get_random_string
 
 from ..engine.keyspace import Keyspace
 from ..engine.operations import GetMany, Operation, Scan
-from ..engine.plans import Plan
+from ..engine.plans import Call, Plan
 from ..engine.records import write_time
 from .operations import DropTokens, EndSessions, How, LoadSessions, MoveSession, WriteSession
 from .records import DjangoPart, Session, SessionRecord, read_index
 
 T = TypeVar("T")
-SessionPlan: TypeAlias = Plan[Operation[Any], T]
+SessionPlan: TypeAlias = Plan[Operation[Any] | Call, T]
 Indexed: TypeAlias = tuple[str, SessionRecord | None]
 
 MAX_TOKEN = 256

@@ -19,6 +19,7 @@ from ..conf import get_settings, of_django
 from ..connections import arun, get_feature, get_guard, run
 from ..exceptions import BackendError
 from ..signals import session_moved, session_started, sessions_revoked
+from .adopting import Old, adoption_on, is_old_key
 from .agents import MAX_AGENT
 from .cookies import sign, unsign
 from .current import begin_session
@@ -87,6 +88,9 @@ class SessionStore(SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         self._token: str | None = None
+        #: The key of another engine's session, which may be taken over.
+        self._old_key: str | None = None
+        self._is_new_here = False
         #: The session as it was last read or written.
         self._found: Session | None = None
         #: Its content then, as the serializer writes it.
@@ -112,7 +116,10 @@ class SessionStore(SessionBase):
     def _validate_session_key(self, key: Any) -> bool:
         # Whenever a key is set it comes by here.
         self._token = unsign(key)
-        return self._token is not None
+        self._old_key = None
+        if key and self._token is None and get_settings().sessions.adopt and is_old_key(key):
+            self._old_key = key
+        return self._token is not None or self._old_key is not None
 
     def _get_new_session_key(self) -> str:
         # ``create`` finds out in the same step whether the key is new.
@@ -134,16 +141,39 @@ class SessionStore(SessionBase):
             self.modified = True
 
     def exists(self, session_key: str) -> bool:
-        return run(user_sessions().find(unsign(session_key) or "")) is not None
+        return run(self._existing(session_key))
 
     async def aexists(self, session_key: str) -> bool:
-        return await arun(user_sessions().find(unsign(session_key) or "")) is not None
+        return await arun(self._existing(session_key))
+
+    def _existing(self, session_key: str) -> SessionPlan[bool]:
+        token, adoption = unsign(session_key), get_feature(adoption_on)
+        if token is None and adoption is not None and is_old_key(session_key):
+            return (yield from adoption.is_there(session_key))
+        return (yield from user_sessions().find(token or "")) is not None
 
     def load(self) -> dict[str, Any]:
-        return self._loaded(run(user_sessions().find(self._token or "")))
+        return self._loaded(run(self._finding()))
 
     async def aload(self) -> dict[str, Any]:
-        return self._loaded(await arun(user_sessions().find(self._token or "")))
+        return self._loaded(await arun(self._finding()))
+
+    def _finding(self) -> "SessionPlan[Session | None]":
+        """The session of this key, or that in which another engine's is taken over."""
+        adoption = get_feature(adoption_on)
+        if adoption is None or self._old_key is None:
+            return (yield from user_sessions().find(self._token or ""))
+        session = yield from adoption.find(self._old_key, self._taken_over)
+        if session is not None:
+            self._session_key = sign(session.record.token)
+            # The browser gets the new key with this response.
+            self.modified = self._is_new_here = True
+        return session
+
+    def _taken_over(self, old: Old, token: str) -> tuple[SessionRecord, DjangoPart]:
+        """A session with the content of another engine's, and with its end."""
+        record, part = self._made(None, old.data, self.serializer().dumps(old.data), token)
+        return replace(record, expires_at=min(record.expires_at, old.expires_at)), part
 
     def _loaded(self, session: Session | None) -> dict[str, Any]:
         data = self._read(session.part) if session else {}
@@ -233,21 +263,23 @@ class SessionStore(SessionBase):
 
     def _saving(self, data: dict[str, Any], *, must_create: bool) -> SessionPlan[list[Event]]:
         """Save, and tell which signals are to be sent."""
-        if self._token is None:
-            raise UpdateError  # it did not exist when it was read
         before = self._found
         if before is None and not must_create:
-            # The content was replaced before it was read.
-            before = yield from user_sessions().find(self._token)
+            # It did not exist when it was read, or its content was replaced before that.
+            before = yield from self._finding()
             if before is None:
                 raise UpdateError
             self._read(before.part)
+        assert self._token is not None
         written = self.serializer().dumps(data)
         if before is not None and not must_create:
             if self._is_rustauths(before, data):
                 yield from self._keeping(before, written)
                 return []
             if before.part and written == self._content and self._sign_in is None:
+                if self._is_new_here:
+                    self._is_new_here = False
+                    return []  # it was stored just now, with the end that it had before
                 return (yield from self._touching(before, before.part, data))
         record, part = self._made(before, data, written, self._token)
         ended = yield from user_sessions().put(record, part, "NX" if must_create else "XX")
@@ -363,11 +395,14 @@ class SessionStore(SessionBase):
         await arun(self._deleting(session_key))
 
     def _deleting(self, session_key: str | None) -> "SessionPlan[None]":
-        token, user_id = unsign(session_key), None
+        token, old_key, user_id = unsign(session_key), session_key, None
         if session_key in (None, self.session_key):
-            token = self._token
+            token, old_key = self._token, self._old_key
             user_id = self._found and self._found.record.user_id
             self._forget()
+        adoption = get_feature(adoption_on)
+        if adoption is not None and token is None and is_old_key(old_key):
+            yield from adoption.end(old_key or "")
         yield from user_sessions().remove(token or "", user_id)
 
     def _forget(self) -> None:
