@@ -49,6 +49,8 @@ def test_public_modules() -> None:
         "connections",
         "management",
         "templatetags",
+        "models",
+        "migrations",
         "apps",
         "checks",
     }

@@ -152,6 +152,11 @@ def test_nothing_connects_at_start_up() -> None:
             "E003",
             ['["SESSIONS"]["ADOPT"] is this app\'s own engine', "had before."],
         ),
+        (
+            {"SESSIONS": {"DATABASE": "none"}},
+            "E003",
+            ["the name of a database in DATABASES"],
+        ),
         ({"TEST": {"URI": "memory://"}}, "E002", ['["TEST"]["URI"]', 'Did you mean "URL"?']),
         ({"SESSIONS": {"REVOKE_ON_CHANGES": True}}, "E002", ['Did you mean "REVOKE_ON_CHANGE"?']),
         ({"RATE_LIMIT": 5}, "E003", ['RUSTAUTH["RATE_LIMIT"] must be a dictionary']),
@@ -606,6 +611,7 @@ def test_every_setting_is_known() -> None:
         "MAX_PER_USER",
         "REVOKE_ON_CHANGE",
         "ADOPT",
+        "DATABASE",
     }
     assert set(RATE_LIMIT_DEFAULTS) == {
         "ENABLED", "WINDOW", "MAX", "BASE_PATH", "RULES", "IP_HEADERS", "TRUSTED_PROXIES",

@@ -56,6 +56,7 @@ SESSIONS_DEFAULTS: dict[str, Any] = {
     "MAX_PER_USER": None,
     "REVOKE_ON_CHANGE": True,
     "ADOPT": None,
+    "DATABASE": None,
 }
 # The most sessions of a user. An index is read and written as a whole.
 MAX_SESSIONS = 1_000
@@ -123,6 +124,7 @@ class SessionOptions:
     max_per_user: int
     revoke_on_change: bool
     adopt: type[SessionBase] | None
+    database: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,11 @@ def _read_sessions(section: Section) -> SessionOptions:
         max_per_user=most or MAX_SESSIONS,
         revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool),
         adopt=_read_engine(section),
+        database=section.get(
+            "DATABASE",
+            "the name of a database in DATABASES",
+            lambda value: _is_text(value) and value in settings.DATABASES,
+        ),
     )
 
 

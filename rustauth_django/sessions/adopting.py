@@ -25,6 +25,7 @@ from ..engine.operations import Get, Set
 from ..engine.plans import Call
 from .index import SessionPlan, UserSessions, new_token
 from .records import DjangoPart, Session, SessionRecord
+from .stored import sessions_on
 
 # A signed cookie may be as long as browsers let it be.
 MAX_KEY = 4096
@@ -136,11 +137,10 @@ class Adoption:
 
 def adoption_on(settings: Any, stores: Any) -> Adoption | None:
     """The adoption that the settings want, for ``get_feature``."""
-    engine, keyspace = settings.sessions.adopt, stores.secondary_storage.keyspace
-    if engine is None:
+    if settings.sessions.adopt is None:
         return None
-    sessions = UserSessions(keyspace, settings.sessions.max_per_user)
-    return Adoption(engine, sessions, keyspace)
+    sessions = sessions_on(settings, stores)
+    return Adoption(settings.sessions.adopt, sessions, stores.secondary_storage.keyspace)
 
 
 def is_old_key(key: Any) -> bool:

@@ -54,6 +54,9 @@ class UserSessions:
     oldest end. ``clock`` returns aware times.
     """
 
+    #: What the hash of a session says that was stored by these plans.
+    state = ""
+
     def __init__(
         self, keyspace: Keyspace, most: int = 1_000, clock: Callable[[], datetime] = utc_now
     ) -> None:
@@ -120,7 +123,7 @@ class UserSessions:
         """
         tokens = yield from self._tokens(user_id)
         loaded = yield from self.load([token for token in tokens if is_token(token)])
-        yield from self.end(user_id, [(token, None) for token, session in loaded if not session])
+        yield from self._drop(user_id, [token for token, session in loaded if not session])
         live = (self._live(token, session) for token, session in loaded)
         return [session for session in live if session and session.record.user_id == user_id]
 
@@ -157,7 +160,7 @@ class UserSessions:
         records = dict(meant)
         if not records:
             return []
-        tokens = yield from self.end_tokens(records)
+        tokens = yield from self._end_copies(records)
         yield DropTokens(self._index(user_id), tuple(records))
         return [(token, records[token]) for token in tokens]
 
@@ -165,6 +168,9 @@ class UserSessions:
         """End the sessions of these tokens, and leave them in their indexes. Those that there
         were.
         """
+        return (yield from self._end_copies(tokens))
+
+    def _end_copies(self, tokens: Iterable[str]) -> SessionPlan[list[str]]:
         meant = [token for token in tokens if is_token(token)]
         if not meant:
             return []
@@ -184,6 +190,11 @@ class UserSessions:
     def token_of(self, physical: str) -> str:
         """The token of the session that has this key."""
         return physical.removeprefix(self._key(""))
+
+    def has_moved(self, record: SessionRecord) -> SessionPlan[bool]:
+        """Has a user a session with the id of this one, which has another token now?"""
+        indexed = yield from self.indexed(record.user_id)
+        return any(one and one.id == record.id for _, one in indexed)
 
     def leave_index(self, user_id: str, token: str) -> SessionPlan[None]:
         """Remove a session from this user's index; the session itself goes on."""
@@ -218,10 +229,15 @@ class UserSessions:
         now = self.clock()
         indexed = yield from self.indexed(user_id)
         live = [one for one in indexed if one[1] and one[1].expires_at > now]
-        gone = [one for one in indexed if one not in live]
-        oldest = live[: -self._most]
-        ended = yield from self.end(user_id, [*gone, *oldest])
-        return [one for one in ended if one in oldest]
+        yield from self._drop(user_id, [one[0] for one in indexed if one not in live])
+        return (yield from self.end(user_id, live[: -self._most]))
+
+    def _drop(self, user_id: str, tokens: list[str]) -> SessionPlan[None]:
+        """Remove tokens from an index that have no session, or a corrupt one; and that with it."""
+        if meant := tuple(token for token in tokens if is_token(token)):
+            yield EndSessions(tuple(map(self._key, meant)), tuple(map(self._hash, meant)))
+        if tokens:
+            yield DropTokens(self._index(user_id), tuple(tokens))
 
     def _tokens(self, user_id: str) -> SessionPlan[list[str]]:
         return read_index(*(yield GetMany((self._index(user_id),))))
@@ -251,11 +267,6 @@ class UserSessions:
 
     def _index(self, user_id: str) -> str:
         return self._keyspace.physical(f"session:user:{user_id}")
-
-
-def sessions_on(settings: Any, stores: Any) -> UserSessions:
-    """The sessions on some stores, for ``get_feature``."""
-    return UserSessions(stores.secondary_storage.keyspace, settings.sessions.max_per_user)
 
 
 def read_session(text: str | None, fields: dict[str, bytes] | None) -> Session | None:

@@ -25,7 +25,7 @@ from ..engine.plans import Plan
 from .records import FIELDS, read_index, write_index
 
 #: How a session is written; see lua/write_session.lua.
-How: TypeAlias = Literal["NX", "XX", "TOUCH", "KEEP"]
+How: TypeAlias = Literal["NX", "XX", "TOUCH", "KEEP", "CONFIRM"]
 #: The text of a record, or None; and the fields of a hash, or None.
 Stored: TypeAlias = tuple[str | None, dict[str, bytes] | None]
 
@@ -89,8 +89,9 @@ class WriteSession(Operation[int | None]):
 
     ``how`` says what becomes of the record: "NX" writes it if there is none, "XX" if there is one.
     If there is one, "TOUCH" changes its two times and "KEEP" nothing of it; ``value`` is then the
-    new ``expires_at``, or nothing. The answer is the number of tokens in the index, 0 if the token
-    was there already, None if nothing was written.
+    new ``expires_at``, or nothing. "CONFIRM" lets a session live on that was filled in. The answer
+    is the number of tokens in the index, 0 if the token was there already, None if nothing was
+    written.
     """
 
     label = "session save"
@@ -124,12 +125,19 @@ class WriteSession(Operation[int | None]):
         if self.record is not None and not self._write_record(self.record, memory):
             return None
         if self.hash is not None:
-            before = memory.find_hash(self.hash)
-            content = {**(before.content if before else {}), **self.fields}
-            memory.set_hash(self.hash, content, self.ttl_ms)
+            self._write_hash(self.hash, memory)
         if self.index is None:
             return 0
         return add_token(memory, self.index, self.token, self.ttl_ms)
+
+    def _write_hash(self, key: str, memory: Memory) -> None:
+        before = memory.find_hash(key)
+        content = {**(before.content if before else {}), **self.fields}
+        if self.how == "CONFIRM":
+            if content.get("state") != b"fill":
+                return
+            content["state"] = b"row"
+        memory.set_hash(key, content, self.ttl_ms)
 
     def _write_record(self, key: str, memory: Memory) -> bool:
         text = memory.get(key)
@@ -143,6 +151,8 @@ class WriteSession(Operation[int | None]):
                 text, count = re.subn(rf'"{name}":\s*"[^"]*"', f'"{name}":"{time}"', text, count=1)
                 if not count:
                     return False
+            memory.set(key, text, self.ttl_ms)
+        elif self.how == "CONFIRM":
             memory.set(key, text, self.ttl_ms)
         return True
 

@@ -9,7 +9,7 @@ from ..engine.durations import to_milliseconds
 from ..engine.records import EPOCH, dump, load, moment, read_text, read_time, write_time
 
 #: The fields of the hash.
-FIELDS = ("data", "seen_at", "seen_address", "seen_agent", "ends_at")
+FIELDS = ("data", "seen_at", "seen_address", "seen_agent", "ends_at", "state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ class DjangoPart:
     """What Django adds to a session, in a hash of its own, since RustAuth keeps no other fields.
 
     ``data`` is Django's dictionary as the serializer wrote it. ``ends_at`` is when the session ends
-    at the latest, however often it is prolonged; None if nothing says so.
+    at the latest, however often it is prolonged; None if nothing says so. The ``state`` is "row" if
+    the session is in a database as well, and "fill" as long as it is not sure that it still is.
     """
 
     data: bytes = field(repr=False)
@@ -81,6 +82,7 @@ class DjangoPart:
     address: str | None = field(default=None, repr=False)
     agent: str | None = None
     ends_at: datetime | None = None
+    state: str = ""
 
     @property
     def client(self) -> "Client":
@@ -89,10 +91,10 @@ class DjangoPart:
 
     def to_fields(self) -> dict[str, bytes]:
         """The whole hash."""
-        return {"data": self.data, **self.visit()}
+        return {"data": self.data, **self.visit(), "state": self.state.encode()}
 
     def visit(self) -> dict[str, bytes]:
-        """All fields but the data, which a visit changes."""
+        """The fields that a visit changes."""
         return {
             "seen_at": _write_ms(self.seen_at),
             "seen_address": (self.address or "").encode("utf-8", "replace"),
@@ -110,6 +112,7 @@ class DjangoPart:
                 address=fields.get("seen_address", b"").decode("utf-8", "replace") or None,
                 agent=fields.get("seen_agent", b"").decode("utf-8", "replace") or None,
                 ends_at=moment(int(fields["ends_at"])) if fields.get("ends_at") else None,
+                state=fields.get("state", b"").decode("ascii", "replace"),
             )
         except (KeyError, ValueError, OverflowError):
             return None

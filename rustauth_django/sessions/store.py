@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.dispatch import Signal
@@ -24,9 +25,10 @@ from .agents import MAX_AGENT
 from .cookies import sign, unsign
 from .current import begin_session
 from .identity import user_id_of
-from .index import Indexed, SessionPlan, UserSessions, new_id, new_token, sessions_on
+from .index import Indexed, SessionPlan, UserSessions, new_id, new_token
 from .info import SessionInfo, facts_of_ended
 from .records import NOWHERE, Client, DjangoPart, Session, SessionRecord
+from .stored import StoredSessions, sessions_on
 
 logger = logging.getLogger("rustauth_django")
 
@@ -285,7 +287,7 @@ class SessionStore(SessionBase):
         ended = yield from user_sessions().put(record, part, "NX" if must_create else "XX")
         if ended is None:
             raise CreateError if must_create else UpdateError
-        self._found = Session(record, part)
+        self._found = Session(record, replace(part, state=user_sessions().state))
         self._content, self._had_user = written, SESSION_KEY in data
         old = before and before.record
         if old and old.token == record.token and old.user_id not in ("", record.user_id):
@@ -370,7 +372,8 @@ class SessionStore(SessionBase):
             seen = self._visit[1]
         elif sign_in is not None:
             seen = sign_in.client
-        return record, DjangoPart(written, now, *seen, ends_at)
+        state = before.part.state if before and before.part else ""
+        return record, DjangoPart(written, now, *seen, ends_at, state)
 
     def _ends(
         self, data: Mapping[str, Any], now: datetime, created_at: datetime
@@ -447,21 +450,26 @@ class SessionStore(SessionBase):
         written = self.serializer().dumps(data)
         record, part = self._made(before, data, written, new_token())
         if (yield from user_sessions().move(before.record, record, part)):
-            self._found, self._session_key = Session(record, part), sign(record.token)
+            self._found = Session(record, replace(part, state=user_sessions().state))
+            self._session_key = sign(record.token)
             self._content, self.modified = written, True
             return "moved"
-        if before.record.user_id:
-            indexed = yield from user_sessions().indexed(before.record.user_id)
-            if not any(one and one.id == before.record.id for _, one in indexed):
-                return "ended"
+        if before.record.user_id and not (yield from user_sessions().has_moved(before.record)):
+            return "ended"
         self._found = before._replace(record=replace(before.record, id=new_id()))
         return "unknown"
 
     @classmethod
     def clear_expired(cls) -> None:
-        """Nothing to do: the server drops expired sessions. For ``manage.py clearsessions``."""
-        sys.stdout.write("Nothing to clear: the server removes sessions as they expire.\n")
+        """Remove rows that have expired. The server does so by itself. For ``manage.py
+        clearsessions``.
+        """
+        sessions = user_sessions()
+        if isinstance(sessions, StoredSessions):
+            sys.stdout.write(f"Removed {run(sessions.forget_expired()):,} expired sessions.\n")
+        else:
+            sys.stdout.write("Nothing to clear: the server removes sessions as they expire.\n")
 
     @classmethod
     async def aclear_expired(cls) -> None:
-        cls.clear_expired()
+        await sync_to_async(cls.clear_expired)()

@@ -11,9 +11,10 @@ from ..signals import sessions_revoked
 from .cookies import unsign
 from .current import current_session
 from .identity import user_id_of
-from .index import Indexed, SessionPlan, sessions_on
+from .index import Indexed, SessionPlan
 from .info import Reason, SessionInfo, facts_of_ended
 from .records import Session
+from .stored import sessions_on
 
 
 def list_sessions(user: Any, request: HttpRequest | None = None) -> list[SessionInfo]:

@@ -11,6 +11,7 @@ from ...sessions.identity import user_id_of
 from ...sessions.index import Indexed, UserSessions
 from ...sessions.records import Session
 from ...sessions.store import user_sessions
+from ...sessions.stored import StoredSessions
 from ...sessions.users import tell
 from ..base import StoresCommand, find_user, whole_steps
 
@@ -97,6 +98,8 @@ class Command(StoresCommand):
     def revoke_all(self) -> Iterator[int]:
         """Revoke all sessions and remove their indexes; yields how many went with each page."""
         sessions = user_sessions()
+        if isinstance(sessions, StoredSessions):
+            yield run(sessions.forget_all())
         for keys in pages(self.stores.backend, [sessions.first_page()]):
             users = {key: sessions.user_of(key) for key in keys}
             tokens = [sessions.token_of(key) for key, user_id in users.items() if user_id is None]

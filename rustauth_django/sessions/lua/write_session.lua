@@ -3,7 +3,8 @@
 -- KEYS     those that ARGV[1] names
 -- ARGV[1]  "r" for the record, "h" for the hash, "i" for the index, or some of them in this order
 -- ARGV[2]  how: "NX" writes the record if there is none, "XX" if there is one; "TOUCH" writes its
---          two times, "KEEP" nothing of it, and both only if it is there
+--          two times, "KEEP" nothing of it, and "CONFIRM" only says that what was filled in stays;
+--          these three only if it is there
 -- ARGV[3]  the token
 -- ARGV[4]  the TTL in ms
 -- ARGV[5]  the record; with "TOUCH" its new expires_at
@@ -28,6 +29,10 @@ if record and how == 'KEEP' then
   if redis.call('PTTL', record) == -2 then
     return -1
   end
+elseif record and how == 'CONFIRM' then
+  if redis.call('PEXPIRE', record, ttl) == 0 then
+    return -1
+  end
 elseif record and how == 'TOUCH' then
   local text, found, changed = redis.pcall('GET', record)
   if type(text) ~= 'string' then
@@ -42,7 +47,12 @@ elseif record and how == 'TOUCH' then
 elseif record and not redis.call('SET', record, value, 'PX', ttl, how) then
   return -1
 end
-if hash then
+if hash and how == 'CONFIRM' then
+  if redis.call('HGET', hash, 'state') == 'fill' then
+    redis.call('HSET', hash, 'state', 'row')
+    redis.call('PEXPIRE', hash, ttl)
+  end
+elseif hash then
   write_hash(hash, ttl, 7)
 end
 return index and add_token(index, token, ttl) or 0

@@ -1,0 +1,229 @@
+"""Sessions as rows of a table: what is written, what is read, and which of them are alive.
+
+Each function is one query, and blocks. Plans call them by ``Call``, so that the async face has them
+run where Django's own async methods run their queries.
+"""
+
+import hashlib
+import hmac
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from secrets import randbelow
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from ..engine.durations import to_milliseconds
+from ..engine.records import EPOCH
+from .records import DjangoPart, Session, SessionRecord
+
+SEALING = b"rustauth_django.sessions.rows"
+# Rows whose changes the server did not hear of are looked up so many at a time.
+PAGE = 500
+
+
+class Marked(NamedTuple):
+    """A row with a change of which the server did not hear; ``token`` is None if it cannot be read,
+    since the secret is another one by now.
+    """
+
+    key: str
+    token: str | None
+    user_id: str
+    is_ended: bool
+    mark: int
+
+
+class Rows:
+    """The table in the database ``alias``. Tokens are sealed with the first of the ``secrets``."""
+
+    def __init__(self, alias: str, secrets: Sequence[bytes]) -> None:
+        self._alias = alias
+        self._secrets = secrets
+
+    def find(self, token: str, now_ms: int) -> Session | None:
+        """The session of a token, if it is alive."""
+        row = self._alive(now_ms).filter(key=key_of(token)).first()
+        return None if row is None else read(row, token)
+
+    def of_user(self, user_id: str, now_ms: int) -> list[tuple[str, Session]]:
+        """The sessions of a user that are alive, each with its token."""
+        found = [
+            (unseal(row.sealed, row.key, self._secrets), row)
+            for row in self._alive(now_ms, user_id)
+        ]
+        sessions = [(token, read(row, token)) for token, row in found if token is not None]
+        return [(token, session) for token, session in sessions if session is not None]
+
+    def has_id(self, user_id: str, session_id: str, now_ms: int) -> bool:
+        """Has this user a session with this id?"""
+        return bool(self._alive(now_ms, user_id).filter(session_id=session_id).exists())
+
+    def insert(self, session: Session) -> bool:
+        """Add a session. Is its token new?"""
+        try:
+            # A savepoint, since an error would end the caller's transaction.
+            with transaction.atomic(using=self._alias):
+                self._model(**columns(session, self._secrets[0])).save(
+                    force_insert=True, using=self._alias
+                )
+        except IntegrityError:
+            return False
+        return True
+
+    def save(self, session: Session) -> bool:
+        """Change a session, if it is alive. Is it?"""
+        changed = columns(session, self._secrets[0])
+        return bool(self._there(changed.pop("key")).update(**changed, mark=0))
+
+    def touch(self, session: Session) -> bool:
+        """Change the times of a session, and where it was seen, if it is alive. Is it?"""
+        changed = columns(session, self._secrets[0])
+        names = ("record", "visit", "expires_at")
+        return bool(self._there(changed["key"]).update(**{name: changed[name] for name in names}))
+
+    def move(self, before: str, session: Session) -> bool:
+        """Give a session another token, if it is alive. Is it?"""
+        return bool(
+            self._there(key_of(before)).update(**columns(session, self._secrets[0]), mark=0)
+        )
+
+    def confirm(self, token: str) -> bool:
+        """Is the session of a token alive? This is a write: it waits for the writes of others and
+        sees what they did, in every isolation level.
+        """
+        return bool(self._there(key_of(token)).update(mark=F("mark")))
+
+    def mark(self, tokens: Iterable[str]) -> None:
+        """The server did not hear of the last change of these sessions."""
+        self._rows.filter(key__in=map(key_of, tokens)).update(mark=new_mark())
+
+    def bury(self, session: Session) -> None:
+        """Keep the row of a session that has ended, since the server may still have it."""
+        row = self._model(**columns(session, self._secrets[0]), is_ended=True, mark=new_mark())
+        row.save(using=self._alias)
+
+    def end(self, tokens: Iterable[str]) -> int:
+        """End sessions, and keep their rows until the server has ended them too. How many there
+        were.
+        """
+        keys = list(map(key_of, tokens))
+        rows = self._rows.filter(key__in=keys, is_ended=False)
+        return int(rows.update(is_ended=True, mark=new_mark())) if keys else 0
+
+    def remove(self, tokens: Iterable[str]) -> int:
+        """Remove rows. How many there were."""
+        keys = list(map(key_of, tokens))
+        return int(self._rows.filter(key__in=keys).delete()[0]) if keys else 0
+
+    def remove_all(self) -> int:
+        """Remove all rows. How many sessions there were."""
+        return int(self._rows.all().delete()[0])
+
+    def remove_expired(self, now_ms: int) -> int:
+        """Remove the rows that have expired. How many there were."""
+        return int(self._rows.filter(expires_at__lte=now_ms).delete()[0])
+
+    def marked(self) -> list[Marked]:
+        """Some of the rows with a change of which the server did not hear."""
+        return [
+            Marked(
+                row.key,
+                unseal(row.sealed, row.key, self._secrets),
+                row.user_id,
+                row.is_ended,
+                row.mark,
+            )
+            for row in self._rows.exclude(mark=0)[:PAGE]
+        ]
+
+    def settle(self, marked: Iterable[Marked]) -> None:
+        """The server has heard of these changes; whatever was changed since stays marked."""
+        for row in marked:
+            rows = self._rows.filter(key=row.key, mark=row.mark)
+            if row.is_ended:
+                rows.delete()
+            else:
+                rows.update(mark=0)
+
+    @property
+    def _model(self) -> Any:
+        return apps.get_model("rustauth_django", "SessionRow")
+
+    @property
+    def _rows(self) -> Any:
+        return self._model._base_manager.using(self._alias)
+
+    def _there(self, key: str) -> Any:
+        return self._rows.filter(key=key, is_ended=False)
+
+    def _alive(self, now_ms: int, user_id: str | None = None) -> Any:
+        rows = self._rows.filter(is_ended=False, expires_at__gt=now_ms)
+        return rows if user_id is None else rows.filter(user_id=user_id)
+
+
+def columns(session: Session, secret: bytes) -> dict[str, Any]:
+    """The row of a session."""
+    record, part = session
+    assert part is not None
+    key = key_of(record.token)
+    visit = {name: value.decode() for name, value in part.visit().items()}
+    return {
+        "key": key,
+        "sealed": seal(record.token, key, secret),
+        "session_id": record.id,
+        "user_id": record.user_id,
+        "record": replace(record, token="").to_json(),
+        "data": part.data,
+        "visit": json.dumps(visit),
+        "expires_at": to_milliseconds(session.expires_at - EPOCH, "expires_at"),
+    }
+
+
+def read(row: Any, token: str) -> Session | None:
+    """The session in a row; None if somebody else has written into it."""
+    try:
+        record = replace(SessionRecord.from_json(row.record), token=token)
+        visit = {name: str(value).encode() for name, value in json.loads(row.visit).items()}
+    except (ValueError, AttributeError):
+        return None
+    part = DjangoPart.from_fields({"data": bytes(row.data), **visit, "state": b"row"})
+    return None if part is None else Session(record, part)
+
+
+def key_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def seal(token: str, key: str, secret: bytes) -> str:
+    """A token that only this site can read: each row has a mask of its own."""
+    return urlsafe_b64encode(masked(token.encode(), key, secret)).decode()
+
+
+def unseal(sealed: str, key: str, secrets: Iterable[bytes]) -> str | None:
+    """The token in a row; None if the secret is another one by now."""
+    try:
+        text = urlsafe_b64decode(sealed)
+    except ValueError:
+        return None
+    for secret in secrets:
+        token = masked(text, key, secret).decode("utf-8", "replace")
+        if hmac.compare_digest(key_of(token), key):
+            return token
+    return None
+
+
+def masked(text: bytes, key: str, secret: bytes) -> bytes:
+    """``text`` under a mask of HMACs; twice is the text again."""
+    mask = b""
+    while len(mask) < len(text):
+        mask += hmac.digest(secret, SEALING + key.encode() + b"%d" % len(mask), "sha256")
+    return bytes(one ^ other for one, other in zip(text, mask, strict=False))
+
+
+def new_mark() -> int:
+    return randbelow(2**62) + 1
