@@ -174,7 +174,7 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             moved = replace(record, token="b" * 32)
             assert drive(sessions.put(record, part, "NX"), stores.backend.run) == []
             assert drive(sessions.put(record, part, "KEEP"), stores.backend.run) == []
-            assert drive(sessions.touch(record, part), stores.backend.run)
+            assert drive(sessions.touch(record, part, part), stores.backend.run)
             assert drive(sessions.move(record, moved, part), stores.backend.run)
             assert drive(sessions.of_user("7"), stores.backend.run) == [(moved, part)]
             assert drive(sessions.remove("b" * 32), stores.backend.run)

@@ -187,7 +187,6 @@ async def test_what_is_put_in_afterwards_begins_another_session(
     ada = await User.objects.acreate_user("ada", password=PASSWORD)
     client = AsyncClient(raise_request_exception=False)
     await client.aforce_login(ada)
-    await client.get("/stream")  # the first request of a handler teaches its class
     token = (await client.asession()).token  # type: ignore[attr-defined]
     response = await client.get(f"/{prefix_of_view}end?how={how}&note=hello")
     assert (response.status_code, response.content) == (HTTPStatus.OK, b"ended")

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import redis
+from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest, HttpResponse
@@ -24,6 +25,10 @@ from rustauth_django.engine.records import read_time, write_time
 from rustauth_django.sessions import SessionStore, list_sessions, revoke_sessions
 from rustauth_django.sessions.cookies import sign, unsign
 from rustauth_django.sessions.index import TOKEN_LENGTH
+from rustauth_django.sessions.operations import WriteSession
+from rustauth_django.sessions.rows import key_of
+from rustauth_django.sessions.store import user_sessions
+from rustauth_django.sessions.stored import StoredSessions
 
 from .people import person
 from .servers import EACH_SERVER, Server
@@ -122,6 +127,17 @@ def age(token: str, by: timedelta = 2 * DAY) -> None:
     record = stored(token)
     record["updated_at"] = write_time(read_time(record["updated_at"]) - by)
     secondary_storage.set(f"session:{token}", json.dumps(record, separators=(",", ":")), 999)
+    seen_at = int((hash_of(token) or {})["seen_at"]) - by // timedelta(milliseconds=1)
+    key = secondary_storage.keyspace.for_django().physical(f"session:{token}")
+    fields = {"seen_at": b"%d" % seen_at}
+    secondary_storage.backend.run(
+        WriteSession(token, 999_000, "NX", None, key, None, fields=fields)
+    )
+    if isinstance(user_sessions(), StoredSessions):
+        rows = apps.get_model("rustauth_django", "SessionRow").objects
+        row = rows.get(key=key_of(token))
+        visit = json.loads(row.visit) | {"seen_at": str(seen_at)}
+        rows.filter(key=row.key).update(visit=json.dumps(visit))
 
 
 @pytest.mark.parametrize("view", ["page", "touched"])

@@ -175,7 +175,7 @@ def for_tests(found: Settings) -> Settings:
     ``RUSTAUTH["TEST"]["URL"]``. What a test overrides is meant as it is.
     """
     is_memory = found.cache is None and found.url == "memory://"
-    if _overrides or (is_memory and not found.test_url):
+    if not found.test_url and (_overrides or is_memory):
         return found
     kept = found.client_options if found.test_url and found.cache is None else {}
     url = found.test_url or "memory://"

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_backends, get_user_model
+from django.core.exceptions import ImproperlyConfigured
 
 from ..exceptions import InvalidConfig
 
@@ -20,15 +21,27 @@ def protects(backend: Any) -> bool:
     return getattr(backend, "protects_logins", False)
 
 
+def backends() -> list[Any]:
+    """The authentication backends of this site; none on a site without users, where Django's own
+    cannot even be imported.
+    """
+    try:
+        return list(get_backends())
+    except (ImproperlyConfigured, RuntimeError):
+        if apps.is_installed("django.contrib.auth"):
+            raise
+        return []
+
+
 def is_protected() -> bool:
     """Is the protection among the backends of this site?"""
-    return any(map(protects, get_backends()))
+    return any(map(protects, backends()))
 
 
 def unprotected_backend() -> str | None:
     """The first backend that gets a password before the protection does; None if there is none."""
     earlier: list[str] = []
-    for backend in get_backends():
+    for backend in backends():
         if protects(backend):
             return earlier[0] if earlier else None
         if takes_a_password(backend):

@@ -178,6 +178,8 @@ def find_user(text: str, *, may_be_deleted: bool = False) -> Any:
 
     If a user ``may_be_deleted``, the answer is None where a primary key is nobody's.
     """
+    if not text.removeprefix("pk=").strip():
+        raise CommandError("The user has no name: the argument is empty.")
     try:
         model = get_user_model()
         lookups = {"pk": text.removeprefix("pk=")}
@@ -189,6 +191,10 @@ def find_user(text: str, *, may_be_deleted: bool = False) -> Any:
     except (Error, ImproperlyConfigured) as error:
         raise CommandError(f"Users cannot be read: {one_line(error)}") from None
     if not found and may_be_deleted and text.startswith("pk="):
+        try:
+            model._meta.pk.to_python(text.removeprefix("pk="))
+        except ValidationError:
+            raise CommandError(f"{text!r} is no primary key of a user.") from None
         return None
     if not found:
         wanted = "primary key, user name or e-mail address"

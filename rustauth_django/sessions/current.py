@@ -7,6 +7,7 @@ and the end of the request empties the scope itself.
 """
 
 from contextvars import ContextVar
+from sys import modules
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -25,6 +26,7 @@ class Scope:
 
 _scope: ContextVar[Scope | None] = ContextVar("rustauth_django_request", default=None)
 _async_senders: set[Any] = set()
+_async_test_clients: list[Any] = []
 
 
 def begin_request(*, sender: Any, **kwargs: Any) -> None:
@@ -65,6 +67,10 @@ def end_request(**kwargs: Any) -> None:
 
 def begin_session(session: Any) -> None:
     """Note a session that was made; outside of a request it is nobody's."""
+    if not _async_test_clients and "django.test.client" in modules:
+        # Tests sign in before they send a request, and the first one is to be known as well.
+        _async_test_clients.append(modules["django.test.client"].AsyncClientHandler)
+        begin_async_requests(_async_test_clients[0])
     scope = _scope.get()
     if scope is not None and scope.session is None and not scope.is_over:
         scope.session = session

@@ -7,6 +7,7 @@ session that no index has was never handed out.
 
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from ..engine.keyspace import Keyspace
 from ..engine.operations import GetMany, Operation, Scan
 from ..engine.plans import Call, Plan
 from ..engine.records import write_time
+from ..exceptions import BackendError
 from .operations import DropTokens, EndSessions, How, LoadSessions, MoveSession, WriteSession
 from .records import DjangoPart, Session, SessionRecord, read_index
 
@@ -73,23 +75,37 @@ class UserSessions:
         return self._live(token, session)
 
     def put(
-        self, record: SessionRecord, part: DjangoPart, how: How
+        self, record: SessionRecord, part: DjangoPart, how: How, *, is_new_login: bool = False
     ) -> "SessionPlan[list[Indexed] | None]":
         """Store a session if there is none yet ("NX"), or if it is still there ("XX", QUIRK-03).
 
         "KEEP" stores only ``part``, if the record is still there. The result is the user's oldest
-        sessions that ended because there were too many; None if nothing was stored.
+        sessions that ended to make room for a new login; None if nothing was stored.
         """
         value = "" if how == "KEEP" else record.to_json()
-        return (yield from self._write(record, how, value, fields=part.to_fields()))
+        count = yield from self._write(record, how, value, fields=part.to_fields())
+        if count is None:
+            return None
+        if is_new_login and count > self._most:
+            return (yield from self._end_oldest(record.user_id))
+        # A token that is already indexed gives 0.
+        if count >= LOOK_THROUGH and not count & (count - 1):
+            yield from self.of_user(record.user_id)
+        return []
 
-    def touch(self, record: SessionRecord, part: DjangoPart) -> SessionPlan[bool]:
-        """Store the times of a session, and where it was last seen, if it is still there; its data
-        stays as it is. The index has it again, if it was lost.
+    def touch(
+        self, record: SessionRecord, part: DjangoPart, before: DjangoPart
+    ) -> SessionPlan[bool]:
+        """Store the times of a session, and where it was last seen, if nobody has written to it
+        since it was read as ``before``; its data stays as it is. The index has it again, if it was
+        lost. Was it stored?
         """
         times = write_time(record.expires_at), write_time(record.updated_at)
-        fields = part.visit()
-        return (yield from self._write(record, "TOUCH", *times, fields=fields)) is not None
+        seen_before = before.visit()["seen_at"]
+        count = yield from self._write(
+            record, "TOUCH", *times, seen_before=seen_before, fields=part.visit()
+        )
+        return count is not None
 
     def move(
         self, before: SessionRecord, record: SessionRecord, part: DjangoPart
@@ -117,15 +133,16 @@ class UserSessions:
         return any(was_there)
 
     def of_user(self, user_id: str) -> SessionPlan[list[Session]]:
-        """A user's live sessions, in the order in which they began (SESS-14, SESS-26).
+        """A user's live sessions, in the order of their sign-ins (SESS-14, SESS-26).
 
         Tokens without a session, or with a corrupt one, are removed from the index.
         """
         tokens = yield from self._tokens(user_id)
         loaded = yield from self.load([token for token in tokens if is_token(token)])
-        yield from self._drop(user_id, [token for token, session in loaded if not session])
+        yield from self._drop(user_id, [(token, None) for token, one in loaded if one is None])
         live = (self._live(token, session) for token, session in loaded)
-        return [session for session in live if session and session.record.user_id == user_id]
+        found = [session for session in live if session and session.record.user_id == user_id]
+        return sorted(found, key=lambda session: session.record.created_at)
 
     def revoke(
         self, user_id: str, is_spared: Callable[[SessionRecord], bool] = lambda record: False
@@ -142,7 +159,11 @@ class UserSessions:
                 (token, record)
                 for token, record in (yield from self.indexed(user_id))
                 if record is None
-                or not (is_spared(record) or (is_again and record.created_at > began))
+                or not (
+                    record.user_id != user_id
+                    or is_spared(record)
+                    or (is_again and record.created_at > began)
+                )
             ]
             if not meant:
                 return ended
@@ -207,37 +228,44 @@ class UserSessions:
         value: str,
         updated_at: str = "",
         *,
+        seen_before: bytes = b"",
         fields: dict[str, bytes],
-    ) -> "SessionPlan[list[Indexed] | None]":
+    ) -> "SessionPlan[int | None]":
         index = self._index(record.user_id) if record.user_id else None
-        count = yield WriteSession(
+        count: int | None = yield WriteSession(
             *(record.token, self._ttl_ms(record), how),
             *(self._key(record.token), self._hash(record.token), index),
-            *(value, updated_at, fields),
+            value=value,
+            updated_at=updated_at,
+            seen_before=seen_before,
+            fields=fields,
         )
-        if count is None:
-            return None
-        # A token that is already indexed gives 0.
-        if count > self._most:
-            return (yield from self._end_oldest(record.user_id))
-        if count >= LOOK_THROUGH and not count & (count - 1):
-            yield from self.of_user(record.user_id)
-        return []
+        return count
 
     def _end_oldest(self, user_id: str) -> SessionPlan[list[Indexed]]:
         """End the oldest sessions of a user that are too many; tokens without one do not count."""
         now = self.clock()
-        indexed = yield from self.indexed(user_id)
-        live = [one for one in indexed if one[1] and one[1].expires_at > now]
-        yield from self._drop(user_id, [one[0] for one in indexed if one not in live])
-        return (yield from self.end(user_id, live[: -self._most]))
+        sessions: list[tuple[datetime, str, SessionRecord]] = []
+        gone: list[Indexed] = []
+        for token, record in (yield from self.indexed(user_id)):
+            if record is None or record.user_id != user_id or record.expires_at <= now:
+                gone.append((token, record))
+            else:
+                sessions.append((record.created_at, token, record))
+        yield from self._drop(user_id, gone)
+        oldest = sorted(sessions, key=lambda one: one[0])[: -self._most]
+        return (yield from self.end(user_id, [(token, record) for _, token, record in oldest]))
 
-    def _drop(self, user_id: str, tokens: list[str]) -> SessionPlan[None]:
-        """Remove tokens from an index that have no session, or a corrupt one; and that with it."""
-        if meant := tuple(token for token in tokens if is_token(token)):
-            yield EndSessions(tuple(map(self._key, meant)), tuple(map(self._hash, meant)))
-        if tokens:
-            yield DropTokens(self._index(user_id), tuple(tokens))
+    def _drop(self, user_id: str, gone: list[Indexed]) -> SessionPlan[None]:
+        """Remove tokens from an index that stand for no session of this user; and what is left of
+        those that have no record, or a corrupt one.
+        """
+        if not gone:
+            return
+        # This is only tidying up: where nothing can be written, reading goes on.
+        with suppress(BackendError):
+            yield from self._end_copies([token for token, record in gone if record is None])
+            yield DropTokens(self._index(user_id), tuple(token for token, _ in gone))
 
     def _tokens(self, user_id: str) -> SessionPlan[list[str]]:
         return read_index(*(yield GetMany((self._index(user_id),))))

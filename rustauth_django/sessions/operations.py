@@ -88,8 +88,9 @@ class WriteSession(Operation[int | None]):
     """Write a session's record, hash and index, or those of the three that have a key.
 
     ``how`` says what becomes of the record: "NX" writes it if there is none, "XX" if there is one.
-    If there is one, "TOUCH" changes its two times and "KEEP" nothing of it; ``value`` is then the
-    new ``expires_at``, or nothing. "CONFIRM" lets a session live on that was filled in. The answer
+    If there is one, "TOUCH" changes its two times, unless somebody has written since
+    ``seen_before``, and "KEEP" nothing of it; ``value`` is then the new ``expires_at``, or nothing.
+    "CONFIRM" lets a session live on that was filled in. The answer
     is the number of tokens in the index, 0 if the token was there already, None if nothing was
     written.
     """
@@ -103,6 +104,7 @@ class WriteSession(Operation[int | None]):
     index: str | None
     value: str = ""
     updated_at: str = ""
+    seen_before: bytes = b""
     fields: dict[str, bytes] = field(default_factory=dict)
 
     def command(self) -> Command:
@@ -112,7 +114,7 @@ class WriteSession(Operation[int | None]):
         return WRITE_SESSION.call(
             list(keys.values()),
             *("".join(keys), self.how, self.token, self.ttl_ms),
-            *(self.value.encode(), self.updated_at, *fields),
+            *(self.value.encode(), self.updated_at, self.seen_before, *fields),
         )
 
     def answer(self, reply: Any) -> int | None:
@@ -120,8 +122,10 @@ class WriteSession(Operation[int | None]):
         return None if count < 0 else count
 
     def in_memory(self, memory: Memory) -> int | None:
-        if self.how == "TOUCH" and self.hash and not memory.find_hash(self.hash):
-            return None
+        if self.how == "TOUCH" and self.hash:
+            found = memory.find_hash(self.hash)
+            if found is None or found.content.get("seen_at") != self.seen_before:
+                return None
         if self.record is not None and not self._write_record(self.record, memory):
             return None
         if self.hash is not None:
@@ -164,7 +168,7 @@ class WriteSession(Operation[int | None]):
         record = replace(self, hash=None, index=None, fields={})
         hash = replace(self, record=None, index=None, value="", updated_at="")
         index = replace(self, record=None, hash=None, value="", updated_at="", fields={})
-        order = [hash, record] if self.how == "NX" else [record, hash]
+        order = [hash, record] if self.how in ("NX", "TOUCH") else [record, hash]
         count: int | None = 0
         for part in [*order, index]:
             if part.record or part.hash or part.index:

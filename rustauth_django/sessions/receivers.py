@@ -1,6 +1,7 @@
 """Receivers of Django's signals: who signs in, whose password changes, who is deleted."""
 
 import logging
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -48,7 +49,8 @@ def revoke_on_change(
         return
     if not getattr(instance, "is_active", True):
         _revoke_later(instance, using, None, "user_deactivated")
-    # Django uses this attribute too: it is None if only the hash was upgraded.
+    # Django uses this attribute too: it is None if only the hash was upgraded. It will be gone after
+    # this save, so it counts whichever fields are saved.
     elif getattr(instance, "_password", None) is not None:
         _revoke_later(instance, using, current_session(), "password_changed")
     elif _has_no_password(instance, update_fields):
@@ -69,7 +71,7 @@ def _outdated(user_id: str, spared: str | None, valid: set[str]) -> SessionPlan[
     if valid:
         for record, part in (yield from user_sessions().of_user(user_id)):
             if part is not None and record.token != spared:
-                data = read_data(part)
+                data = read_data(part.data)
                 if data is not None and data.get(HASH_SESSION_KEY) not in valid:
                     meant.append((record.token, record))
     return (yield from user_sessions().end(user_id, meant))
@@ -113,7 +115,8 @@ def _revoke_later(
 
     An outage does not fail the request, since Django refuses these sessions anyway.
     """
-    user_id = user_id_of(user.pk)
+    # Django takes the key off a user who is deleted.
+    user, user_id = copy(user), user_id_of(user.pk)
 
     def revoke() -> None:
         # By now the session may have a new key.

@@ -80,11 +80,14 @@ class Rows:
         changed = columns(session, self._secrets[0])
         return bool(self._there(changed.pop("key")).update(**changed, mark=0))
 
-    def touch(self, session: Session) -> bool:
-        """Change the times of a session, and where it was seen, if it is alive. Is it?"""
+    def touch(self, session: Session, before: DjangoPart) -> bool:
+        """Change the times of a session, and where it was seen, if it is alive and nobody has
+        written since it was read as ``before``. Is that so?
+        """
         changed = columns(session, self._secrets[0])
+        unchanged = self._there(changed["key"]).filter(visit=visit_of(before))
         names = ("record", "visit", "expires_at")
-        return bool(self._there(changed["key"]).update(**{name: changed[name] for name in names}))
+        return bool(unchanged.update(**{name: changed[name] for name in names}))
 
     def move(self, before: str, session: Session) -> bool:
         """Give a session another token, if it is alive. Is it?"""
@@ -171,7 +174,6 @@ def columns(session: Session, secret: bytes) -> dict[str, Any]:
     record, part = session
     assert part is not None
     key = key_of(record.token)
-    visit = {name: value.decode() for name, value in part.visit().items()}
     return {
         "key": key,
         "sealed": seal(record.token, key, secret),
@@ -179,9 +181,14 @@ def columns(session: Session, secret: bytes) -> dict[str, Any]:
         "user_id": record.user_id,
         "record": replace(record, token="").to_json(),
         "data": part.data,
-        "visit": json.dumps(visit),
+        "visit": visit_of(part),
         "expires_at": to_milliseconds(session.expires_at - EPOCH, "expires_at"),
     }
+
+
+def visit_of(part: DjangoPart) -> str:
+    """The fields of the hash that a visit changes, as the row has them."""
+    return json.dumps({name: value.decode() for name, value in part.visit().items()})
 
 
 def read(row: Any, token: str) -> Session | None:

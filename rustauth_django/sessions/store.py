@@ -27,6 +27,7 @@ from .current import begin_session
 from .identity import user_id_of
 from .index import Indexed, SessionPlan, UserSessions, new_id, new_token
 from .info import SessionInfo, facts_of_ended
+from .operations import How
 from .records import NOWHERE, Client, DjangoPart, Session, SessionRecord
 from .stored import StoredSessions, sessions_on
 
@@ -38,11 +39,11 @@ def user_sessions() -> UserSessions:
     return get_feature(sessions_on)
 
 
-def read_data(part: DjangoPart) -> dict[str, Any] | None:
-    """The dictionary in a session; None if it cannot be read."""
+def read_data(content: bytes) -> dict[str, Any] | None:
+    """The dictionary that a serializer has written; None if it cannot be read."""
     serializer = import_string(of_django("SESSION_SERIALIZER"))
     try:
-        data = serializer().loads(part.data)
+        data = serializer().loads(content)
     except Exception as error:  # noqa: BLE001  # as Django does; a serializer may raise anything
         logger.warning("The data of a session could not be read: %s", type(error).__name__)
         return None
@@ -184,6 +185,11 @@ class SessionStore(SessionBase):
             self._session_key = None
             return {}
         self._found = session
+        if len(get_settings().sessions.cookie_secrets) > 1 and self._token:
+            fresh = sign(self._token)
+            if fresh != self.session_key:
+                # It was signed under a secret that will be gone.
+                self._session_key, self.modified = fresh, True
         if self._is_due(session, data):
             # A visit prolongs the session (SESS-20), and the cookie with it.
             self.modified = True
@@ -191,7 +197,7 @@ class SessionStore(SessionBase):
 
     def _read(self, part: DjangoPart | None) -> dict[str, Any]:
         """The dictionary in a session; an empty one if there is none that can be read."""
-        data = {} if part is None else read_data(part)
+        data = {} if part is None else read_data(part.data)
         # Perhaps, if it cannot be read; in any case nobody is signed in from now on.
         self._had_user = data is None or SESSION_KEY in data
         if data is None or part is None:
@@ -206,9 +212,9 @@ class SessionStore(SessionBase):
         options, now = get_settings().sessions, user_sessions().clock()
         # It is touched ten times as often as it could end.
         idle = options.idle_age and options.idle_age / 10 if SESSION_KEY in data else None
-        return is_past(session.part.seen_at, idle, now) or is_past(
-            session.record.updated_at, options.update_age, now
-        )
+        # A refresh by a RustAuth service changes the record, but not when Django has seen it.
+        ages = [age for age in (idle, options.update_age) if age is not None]
+        return bool(ages) and is_past(session.part.seen_at, min(ages), now)
 
     def _is_over(self, session: Session, data: Mapping[str, Any]) -> bool:
         """Has a session ended by the settings of today, though it was saved under others?"""
@@ -251,8 +257,11 @@ class SessionStore(SessionBase):
         else:
             data = self._get_session(no_load=must_create)  # type: ignore[attr-defined]  # stubs lack it
             for event in run(self._saving(data, must_create=must_create)):
-                user = event.request.user if event.request else event.user
-                event.signal.send_robust(type(user), **event.facts, user=user)
+                user = getattr(event.request, "user", None) if event.request else event.user
+                if user is not None and user.pk is not None:
+                    event.signal.send_robust(user.__class__, **event.facts, user=user)
+            if self._token is None:
+                self.create()  # a receiver has ended the session, which goes on as an empty one
 
     async def asave(self, must_create: bool = False) -> None:
         if self.session_key is None:
@@ -260,8 +269,12 @@ class SessionStore(SessionBase):
         else:
             data = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
             for event in await arun(self._saving(data, must_create=must_create)):
-                user = await event.request.auser() if event.request else event.user
-                await event.signal.asend_robust(type(user), **event.facts, user=user)
+                get_user = getattr(event.request, "auser", None)
+                user = await get_user() if get_user else event.user
+                if user is not None and user.pk is not None:
+                    await event.signal.asend_robust(user.__class__, **event.facts, user=user)
+            if self._token is None:
+                await self.acreate()
 
     def _saving(self, data: dict[str, Any], *, must_create: bool) -> SessionPlan[list[Event]]:
         """Save, and tell which signals are to be sent."""
@@ -278,13 +291,19 @@ class SessionStore(SessionBase):
             if self._is_rustauths(before, data):
                 yield from self._keeping(before, written)
                 return []
-            if before.part and written == self._content and self._sign_in is None:
+            if before.part and self._sign_in is None and self._is_same(data, written):
                 if self._is_new_here:
                     self._is_new_here = False
                     return []  # it was stored just now, with the end that it had before
                 return (yield from self._touching(before, before.part, data))
+        if must_create and before and before.record.token:
+            before = None  # this is another session, and has another id
         record, part = self._made(before, data, written, self._token)
-        ended = yield from user_sessions().put(record, part, "NX" if must_create else "XX")
+        is_new_login = self._sign_in is not None or (
+            before is None or before.record.user_id != record.user_id
+        )
+        how: How = "NX" if must_create else "XX"
+        ended = yield from user_sessions().put(record, part, how, is_new_login=is_new_login)
         if ended is None:
             raise CreateError if must_create else UpdateError
         self._found = Session(record, replace(part, state=user_sessions().state))
@@ -294,13 +313,18 @@ class SessionStore(SessionBase):
             yield from user_sessions().leave_index(old.user_id, old.token)
         return [*self._moved(before), *self._started(ended)]
 
+    def _is_same(self, data: dict[str, Any], written: bytes) -> bool:
+        """Is the content what it was? Some serializers never write the same bytes twice."""
+        return written == self._content or read_data(self._content) == data
+
     def _started(self, ended: list[Indexed]) -> Iterator[Event]:
         """What is told of a sign-in, and of the sessions that ended to make room for it."""
         sign_in, self._sign_in = self._sign_in, None
+        if ended and self._found is not None:
+            record_revoked(self._found.record.user_id, len(ended))
         if sign_in is None or self._found is None:
             return
         if ended:
-            record_revoked(self._found.record.user_id, len(ended))
             yield Event(sessions_revoked, facts_of_ended(ended, "too_many"), sign_in.user)
         info = SessionInfo.of(self._found, is_current=True)
         facts = {"session": info, "is_new_device": sign_in.is_new_device}
@@ -327,12 +351,14 @@ class SessionStore(SessionBase):
         self._found, self._content = Session(before.record, part), written
 
     def _touching(
-        self, before: Session, part: DjangoPart, data: dict[str, Any]
+        self, before: Session, before_part: DjangoPart, data: dict[str, Any]
     ) -> SessionPlan[list[Event]]:
-        """Prolong a session that was not changed. If it was ended meanwhile, nothing is lost."""
-        record, part = self._made(before, data, part.data, before.record.token)
+        """Prolong a session that was not changed. If it was ended meanwhile, or somebody else has
+        written to it, nothing is lost.
+        """
+        record, part = self._made(before, data, before_part.data, before.record.token)
         try:
-            is_there = yield from user_sessions().touch(record, part)
+            is_there = yield from user_sessions().touch(record, part, before_part)
         except BackendError as error:
             logger.warning("A session could not be prolonged: %s", error.reason)
             return []
@@ -372,8 +398,11 @@ class SessionStore(SessionBase):
             seen = self._visit[1]
         elif sign_in is not None:
             seen = sign_in.client
-        state = before.part.state if before and before.part else ""
-        return record, DjangoPart(written, now, *seen, ends_at, state)
+        if before is None or before.part is None:
+            return record, DjangoPart(written, now, *seen, ends_at)
+        # Each write has another ``seen_at``, by which others see that there was one.
+        seen_at = max(now, before.part.seen_at + timedelta(milliseconds=1))
+        return record, DjangoPart(written, seen_at, *seen, ends_at, before.part.state)
 
     def _ends(
         self, data: Mapping[str, Any], now: datetime, created_at: datetime
@@ -456,7 +485,7 @@ class SessionStore(SessionBase):
             return "moved"
         if before.record.user_id and not (yield from user_sessions().has_moved(before.record)):
             return "ended"
-        self._found = before._replace(record=replace(before.record, id=new_id()))
+        self._found = before._replace(record=replace(before.record, id=new_id(), token=""))
         return "unknown"
 
     @classmethod

@@ -61,7 +61,7 @@ class StoredSessions(UserSessions):
         return (yield from self._fill(token))
 
     def put(
-        self, record: SessionRecord, part: DjangoPart, how: How
+        self, record: SessionRecord, part: DjangoPart, how: How, *, is_new_login: bool = False
     ) -> "SessionPlan[list[Indexed] | None]":
         if how == "KEEP":  # a session of a RustAuth service has no row
             return (yield from super().put(record, part, how))
@@ -73,7 +73,7 @@ class StoredSessions(UserSessions):
         if not (yield Call(write, (session,))):
             return None
         try:
-            ended = yield from super().put(record, part, how)
+            ended = yield from super().put(record, part, how, is_new_login=is_new_login)
         except BackendUnavailable:
             self._doubts += 1
             yield Call(self._rows.mark, ([record.token],))
@@ -86,14 +86,16 @@ class StoredSessions(UserSessions):
         # The server lost it, or somebody has revoked it since.
         return None if (yield from self._fill(record.token)) is None else []
 
-    def touch(self, record: SessionRecord, part: DjangoPart) -> SessionPlan[bool]:
+    def touch(
+        self, record: SessionRecord, part: DjangoPart, before: DjangoPart
+    ) -> SessionPlan[bool]:
         if part.state == "row":
             try:
-                if not (yield Call(self._rows.touch, (Session(record, part),))):
+                if not (yield Call(self._rows.touch, (Session(record, part), before))):
                     return False
             except DatabaseError as error:
                 logger.warning("A session could not be prolonged: %s", type(error).__name__)
-        return (yield from super().touch(record, part))
+        return (yield from super().touch(record, part, before))
 
     def move(
         self, before: SessionRecord, record: SessionRecord, part: DjangoPart

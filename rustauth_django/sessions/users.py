@@ -93,13 +93,15 @@ def tell(user: Any, user_id: str, ended: list[Indexed], reason: Reason = "revoke
     the receivers of the signal. How many sessions were ended.
     """
     if _note(user_id, ended):
-        sessions_revoked.send_robust(type(user), user=user, **facts_of_ended(ended, reason))
+        sessions_revoked.send_robust(user.__class__, user=user, **facts_of_ended(ended, reason))
     return len(ended)
 
 
 async def atell(user: Any, user_id: str, ended: list[Indexed], reason: Reason = "revoked") -> int:
     if _note(user_id, ended):
-        await sessions_revoked.asend_robust(type(user), user=user, **facts_of_ended(ended, reason))
+        await sessions_revoked.asend_robust(
+            user.__class__, user=user, **facts_of_ended(ended, reason)
+        )
     return len(ended)
 
 

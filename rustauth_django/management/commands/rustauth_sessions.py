@@ -48,13 +48,13 @@ class Command(StoresCommand):
             return
         user = find_user(options["user"], may_be_deleted=True)
         user_id = user_id_of(user.pk if user else options["user"].removeprefix("pk="))
-        self.stderr.write(f"Found user {user_id}." if user else f"User {user_id} is deleted.", str)
+        found = f"Found user {user_id}." if user else f"There is no user {user_id} now."
+        self.stderr.write(found, str)
         if is_list:
-            found = self.of_everybody(user_id) if is_walk else self.of_user(user_id)
-            self.list(found, options["format"])
+            sessions = self.of_everybody(user_id) if is_walk else self.of_user(user_id)
+            self.list(sessions, options["format"])
             return
-        sessions = user_sessions()
-        ended = run(sessions.revoke(user_id))
+        ended = run(user_sessions().revoke(user_id))
         self.tell(user, user_id, ended)
         count = len(ended)
         if is_walk:

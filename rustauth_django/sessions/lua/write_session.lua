@@ -9,7 +9,8 @@
 -- ARGV[4]  the TTL in ms
 -- ARGV[5]  the record; with "TOUCH" its new expires_at
 -- ARGV[6]  with "TOUCH" its new updated_at
--- ARGV[7]  from here on: fields of the hash, each with its value
+-- ARGV[7]  with "TOUCH" the seen_at that the hash must have: otherwise somebody else has written
+-- ARGV[8]  from here on: fields of the hash, each with its value
 -- Reply    how many tokens the index has, 0 if it had this one, -1 if nothing was written
 
 local which, how, token, ttl, value = unpack(ARGV)
@@ -22,7 +23,7 @@ local function key_of(kind)
 end
 local record, hash, index = key_of('r'), key_of('h'), key_of('i')
 
-if hash and how == 'TOUCH' and redis.call('PTTL', hash) == -2 then
+if hash and how == 'TOUCH' and redis.call('HGET', hash, 'seen_at') ~= ARGV[7] then
   return -1
 end
 if record and how == 'KEEP' then
@@ -53,6 +54,6 @@ if hash and how == 'CONFIRM' then
     redis.call('PEXPIRE', hash, ttl)
   end
 elseif hash then
-  write_hash(hash, ttl, 7)
+  write_hash(hash, ttl, 8)
 end
 return index and add_token(index, token, ttl) or 0
