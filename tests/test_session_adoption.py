@@ -23,8 +23,11 @@ from django.urls import path
 
 from rustauth_django import secondary_storage
 from rustauth_django.engine.keyspace import pages
+from rustauth_django.engine.operations import TimeToLive
+from rustauth_django.engine.plans import Call
 from rustauth_django.sessions import SessionStore, list_sessions, revoke_sessions
 from rustauth_django.sessions.cookies import unsign
+from rustauth_django.sessions.operations import WriteSession
 
 from .people import PASSWORD
 from .servers import Server
@@ -282,3 +285,42 @@ def test_a_site_moves_and_nobody_notices(engine: str, one_server: Server, prefix
         client.cookies["sessionid"] = old
         assert client.get("/who").json()["name"] == ""
     assert left(engine, old) == {}
+
+
+@pytest.mark.parametrize("engine", [f"{BACKENDS}.signed_cookies"])
+def test_the_pointer_of_a_cookie_lives_as_long_as_the_cookie(store: Store, engine: str) -> None:
+    """However short the session is."""
+    with override_settings(
+        RUSTAUTH={**settings.RUSTAUTH, "SESSIONS": {"ADOPT": engine, "IDLE_AGE": 60}}
+    ):
+        key = begun(engine, **{SESSION_KEY: "7"})
+        for _ in range(2):
+            assert store(key).get(SESSION_KEY) == "7"
+        (pointer,) = pointers()
+        left = secondary_storage.backend.run(TimeToLive(pointer))
+        assert (left or 0) > 13 * 86_400_000
+
+
+def test_a_slow_request_revives_nothing(store: Store, engine: str) -> None:
+    """It has read the old session; another one takes it over, and somebody ends it."""
+    if store.runner is not None:
+        pytest.skip("plans are the same in both faces")
+    key = begun(engine, **{SESSION_KEY: "7"})
+    slow = SessionStore(key)
+    plan, answer = slow._finding(), None
+    while True:
+        step = plan.send(answer)
+        if isinstance(step, WriteSession):
+            break
+        answer = step.run() if isinstance(step, Call) else secondary_storage.backend.run(step)
+    assert store(key).get(SESSION_KEY) == "7"
+    assert revoke_sessions(User(pk=7)) == 1
+    try:
+        while True:
+            answer = step.run() if isinstance(step, Call) else secondary_storage.backend.run(step)
+            step = plan.send(answer)
+    except StopIteration as end:
+        found = end.value
+    assert found is None
+    assert store(key).load() == {}
+    assert list_sessions(User(pk=7)) == []

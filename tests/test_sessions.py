@@ -20,9 +20,8 @@ from django.test import Client, override_settings
 from django.urls import path
 
 from rustauth_django import BackendUnavailable, RustAuthStores, secondary_storage, sessions
-from rustauth_django.conf import MAX_SESSIONS
 from rustauth_django.connections import arun, get_stores
-from rustauth_django.engine.keyspace import pages
+from rustauth_django.engine.keyspace import MAX_SESSIONS, pages
 from rustauth_django.engine.operations import GetMany, Unlink
 from rustauth_django.engine.plans import drive
 from rustauth_django.engine.records import read_time

@@ -23,7 +23,7 @@ from django.dispatch import receiver
 from django.utils.encoding import force_bytes, force_str
 from django.utils.module_loading import import_string
 
-from ..engine.keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT, PURPOSE
+from ..engine.keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT, MAX_SESSIONS, PURPOSE
 from ..exceptions import InvalidConfig
 from ..limits.access import Access
 from ..limits.clients import ClientAddresses, Network
@@ -58,8 +58,6 @@ SESSIONS_DEFAULTS: dict[str, Any] = {
     "ADOPT": None,
     "DATABASE": None,
 }
-# The most sessions of a user. An index is read and written as a whole.
-MAX_SESSIONS = 1_000
 # As long as RustAuth wants it.
 SHORTEST_SECRET = 32
 # What a secret that is derived from SECRET_KEY is for.

@@ -10,6 +10,8 @@ from .operations import Page, Scan, Unlink
 
 DEFAULT_PREFIX = "rustauth:"
 DEFAULT_SCAN_COUNT = 100
+# The most sessions of a user: their index is read and written as a whole.
+MAX_SESSIONS = 1_000
 # The purpose of a one-time token: the first part of its name.
 PURPOSE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

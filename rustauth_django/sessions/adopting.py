@@ -21,11 +21,10 @@ from django.utils.module_loading import import_string
 from django.utils.timezone import is_aware, make_aware
 
 from ..engine.keyspace import Keyspace
-from ..engine.operations import Get, Set
+from ..engine.operations import CompareAndSet, Get, Set
 from ..engine.plans import Call
 from .index import SessionPlan, UserSessions, new_token
 from .records import DjangoPart, Session, SessionRecord
-from .stored import sessions_on
 
 # A signed cookie may be as long as browsers let it be.
 MAX_KEY = 4096
@@ -44,17 +43,17 @@ class Old(NamedTuple):
 class Adoption:
     """Takes over sessions of ``engine``, a class of session stores."""
 
-    def __init__(
-        self, engine: type[SessionBase], sessions: UserSessions, keyspace: Keyspace
-    ) -> None:
+    def __init__(self, engine: type[SessionBase], keyspace: Keyspace) -> None:
         self._engine = engine
-        self._sessions = sessions
         self._pointers = keyspace.for_django()
         #: The key is all that there is of such a session, so that only the pointer can end it.
         self._is_endless = issubclass(engine, SignedCookies)
 
     def find(
-        self, key: str, begin: Callable[[Old, str], tuple[SessionRecord, DjangoPart]]
+        self,
+        sessions: UserSessions,
+        key: str,
+        begin: Callable[[Old, str], tuple[SessionRecord, DjangoPart]],
     ) -> "SessionPlan[Session | None]":
         """The session that takes the place of the one with this key; None if there is none.
 
@@ -63,61 +62,82 @@ class Adoption:
         pointer, old = self._pointer(key), None
         token = yield Get(pointer)
         if token is None:
-            old = yield from self._load(key)
+            old = yield from self._load(sessions, key)
             if old is None:
                 # Perhaps it was taken over just now.
                 token = yield Get(pointer)
             else:
                 token = new_token()
-                if not (yield Set(pointer, token, self._age_ms(old), "absent")):
+                if not (yield Set(pointer, token, self._age_ms(sessions, old), "absent")):
                     token = yield Get(pointer)
         if token is None:
             return None
         is_done, token = token.endswith(DONE), token.removesuffix(DONE)
-        session = yield from self._sessions.find(token)
+        session = yield from sessions.find(token)
         if session is None and not is_done:
-            old = old or (yield from self._load(key))
-            if old is not None:
-                yield from self._sessions.put(*begin(old, token), "NX")
+            old = old or (yield from self._load(sessions, key))
+            if old is not None and not (
+                yield from self._begin(sessions, key, token, begin(old, token), old)
+            ):
+                return None
             # If it is gone there, another request has stored it here.
-            session = yield from self._sessions.find(token)
-        if not is_done and session is not None:
-            age_ms = self._age_ms(old or Old({}, session.expires_at))
-            yield Set(pointer, token + DONE, age_ms, "present")
+            session = yield from sessions.find(token)
         yield from self._end(key)
         return session
 
-    def end(self, key: str) -> SessionPlan[None]:
+    def _begin(
+        self,
+        sessions: UserSessions,
+        key: str,
+        token: str,
+        session: tuple[SessionRecord, DjangoPart],
+        old: Old,
+    ) -> SessionPlan[bool]:
+        """Store the session, unless another request did. False if it has ended since then."""
+        pointer = self._pointer(key)
+        if (yield Get(pointer)) != token:
+            return True
+        if (yield from sessions.put(*session, "NX")) is None:
+            return True
+        if (yield CompareAndSet(pointer, token, token + DONE, self._age_ms(sessions, old))):
+            return True
+        # It had been stored before, and was not there any more.
+        yield from sessions.remove(token)
+        return False
+
+    def end(self, sessions: UserSessions, key: str) -> SessionPlan[None]:
         """End the session with this key, here or there."""
         token = yield Get(self._pointer(key))
         if token is not None:
-            yield from self._sessions.remove(token.removesuffix(DONE))
+            yield from sessions.remove(token.removesuffix(DONE))
         elif self._is_endless:
-            old = yield from self._load(key)
+            old = yield from self._load(sessions, key)
             if old is not None:
-                yield Set(self._pointer(key), new_token() + DONE, self._age_ms(old))
+                yield Set(self._pointer(key), new_token() + DONE, self._age_ms(sessions, old))
         yield from self._end(key)
 
-    def _load(self, key: str) -> "SessionPlan[Old | None]":
+    def _load(self, sessions: UserSessions, key: str) -> "SessionPlan[Old | None]":
         """The session that the other engine has under this key."""
         old = self._engine(key)
         # Some engines begin a session if there is none to load.
-        expires_at = yield from self._expiry_of(old, key)
+        expires_at = yield from self._expiry_of(sessions, old, key)
         if expires_at is None:
             return None
         data = yield Call(old.load, twin=old.aload)
         return Old(data, expires_at) if data and old.session_key == key else None
 
-    def is_there(self, key: str) -> SessionPlan[bool]:
+    def is_there(self, sessions: UserSessions, key: str) -> SessionPlan[bool]:
         """Does the other engine have a session with this key?"""
-        return (yield from self._expiry_of(self._engine(key), key)) is not None
+        return (yield from self._expiry_of(sessions, self._engine(key), key)) is not None
 
-    def _expiry_of(self, old: SessionBase, key: str) -> "SessionPlan[datetime | None]":
+    def _expiry_of(
+        self, sessions: UserSessions, old: SessionBase, key: str
+    ) -> "SessionPlan[datetime | None]":
         try:
             expires_at: datetime | None = yield Call(expiry_of, (old, key))
-        except SuspiciousOperation:  # no key of this engine's
+        except (SuspiciousOperation, ValueError):  # no key of this engine's
             return None
-        return expires_at if expires_at and expires_at > self._sessions.clock() else None
+        return expires_at if expires_at and expires_at > sessions.clock() else None
 
     def _end(self, key: str) -> SessionPlan[None]:
         if not self._is_endless:
@@ -125,8 +145,8 @@ class Adoption:
             with suppress(SuspiciousOperation):
                 yield Call(old.delete, (key,), twin=old.adelete)
 
-    def _age_ms(self, old: Old) -> int:
-        left = old.expires_at - self._sessions.clock()
+    def _age_ms(self, sessions: UserSessions, old: Old) -> int:
+        left = old.expires_at - sessions.clock()
         age = left if self._is_endless else min(left, POINTER_AGE)
         return max(1000, age // timedelta(milliseconds=1))
 
@@ -139,8 +159,7 @@ def adoption_on(settings: Any, stores: Any) -> Adoption | None:
     """The adoption that the settings want, for ``get_feature``."""
     if settings.sessions.adopt is None:
         return None
-    sessions = sessions_on(settings, stores)
-    return Adoption(settings.sessions.adopt, sessions, stores.secondary_storage.keyspace)
+    return Adoption(settings.sessions.adopt, stores.secondary_storage.keyspace)
 
 
 def is_old_key(key: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from django.utils.crypto import get_random_string
 
-from ..engine.keyspace import Keyspace
+from ..engine.keyspace import MAX_SESSIONS, Keyspace
 from ..engine.operations import GetMany, Operation, Scan
 from ..engine.plans import Call, Plan
 from ..engine.records import write_time
@@ -60,7 +60,7 @@ class UserSessions:
     state = ""
 
     def __init__(
-        self, keyspace: Keyspace, most: int = 1_000, clock: Callable[[], datetime] = utc_now
+        self, keyspace: Keyspace, most: int = MAX_SESSIONS, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self._keyspace = keyspace
         self._most = most
@@ -144,10 +144,8 @@ class UserSessions:
         found = [session for session in live if session and session.record.user_id == user_id]
         return sorted(found, key=lambda session: session.record.created_at)
 
-    def revoke(
-        self, user_id: str, is_spared: Callable[[SessionRecord], bool] = lambda record: False
-    ) -> SessionPlan[list[Indexed]]:
-        """End a user's sessions, but for those that are spared. Those that there were.
+    def revoke(self, user_id: str, spared: str | None = None) -> SessionPlan[list[Indexed]]:
+        """End a user's sessions, but for the one with this token. Those that there were.
 
         Sessions that begin while this runs are spared and stay in the index. A session that began
         before and gets a new token meanwhile ends.
@@ -161,7 +159,7 @@ class UserSessions:
                 if record is None
                 or not (
                     record.user_id != user_id
-                    or is_spared(record)
+                    or token == spared
                     or (is_again and record.created_at > began)
                 )
             ]

@@ -25,7 +25,7 @@ from ..engine.plans import Plan
 from .records import FIELDS, read_index, write_index
 
 #: How a session is written; see lua/write_session.lua.
-How: TypeAlias = Literal["NX", "XX", "TOUCH", "KEEP", "CONFIRM"]
+How: TypeAlias = Literal["NX", "XX", "TOUCH", "KEEP", "FILL", "CONFIRM"]
 #: The text of a record, or None; and the fields of a hash, or None.
 Stored: TypeAlias = tuple[str | None, dict[str, bytes] | None]
 
@@ -90,7 +90,9 @@ class WriteSession(Operation[int | None]):
     ``how`` says what becomes of the record: "NX" writes it if there is none, "XX" if there is one.
     If there is one, "TOUCH" changes its two times, unless somebody has written since
     ``seen_before``, and "KEEP" nothing of it; ``value`` is then the new ``expires_at``, or nothing.
-    "CONFIRM" lets a session live on that was filled in. The answer
+    "FILL" writes a copy that
+    is provisional, over another such one, and "CONFIRM" lets it live on if it still has the state
+    in ``updated_at``. The answer
     is the number of tokens in the index, 0 if the token was there already, None if nothing was
     written.
     """
@@ -122,10 +124,9 @@ class WriteSession(Operation[int | None]):
         return None if count < 0 else count
 
     def in_memory(self, memory: Memory) -> int | None:
-        if self.how == "TOUCH" and self.hash:
-            found = memory.find_hash(self.hash)
-            if found is None or found.content.get("seen_at") != self.seen_before:
-                return None
+        found = memory.find_hash(self.hash) if self.hash else None
+        if self.hash and not self._may_write(found.content if found else {}, memory):
+            return None
         if self.record is not None and not self._write_record(self.record, memory):
             return None
         if self.hash is not None:
@@ -134,17 +135,31 @@ class WriteSession(Operation[int | None]):
             return 0
         return add_token(memory, self.index, self.token, self.ttl_ms)
 
+    def _may_write(self, fields: dict[str, bytes], memory: Memory) -> bool:
+        state, is_filled = fields.get("state", b""), is_provisional(fields)
+        match self.how:
+            case "NX":
+                return True
+            case "FILL":
+                return is_filled or not state
+            case "CONFIRM":
+                return state == self.updated_at.encode()
+            case "TOUCH":
+                return not is_filled and fields.get("seen_at") == self.seen_before
+        return not is_filled
+
     def _write_hash(self, key: str, memory: Memory) -> None:
         before = memory.find_hash(key)
         content = {**(before.content if before else {}), **self.fields}
         if self.how == "CONFIRM":
-            if content.get("state") != b"fill":
-                return
             content["state"] = b"row"
         memory.set_hash(key, content, self.ttl_ms)
 
     def _write_record(self, key: str, memory: Memory) -> bool:
         text = memory.get(key)
+        if self.how == "FILL":
+            memory.set(key, self.value, self.ttl_ms)
+            return True
         if (text is None) != (self.how == "NX"):
             return False
         if text is None or self.how == "XX":
@@ -168,7 +183,9 @@ class WriteSession(Operation[int | None]):
         record = replace(self, hash=None, index=None, fields={})
         hash = replace(self, record=None, index=None, value="", updated_at="")
         index = replace(self, record=None, hash=None, value="", updated_at="", fields={})
-        order = [hash, record] if self.how in ("NX", "TOUCH") else [record, hash]
+        if self.how in ("XX", "KEEP") and self.hash and is_provisional((yield ReadHash(self.hash))):
+            return None
+        order = [record, hash] if self.how in ("XX", "KEEP") else [hash, record]
         count: int | None = 0
         for part in [*order, index]:
             if part.record or part.hash or part.index:
@@ -206,7 +223,8 @@ class MoveSession(Operation[bool]):
         return integer(reply) > 0
 
     def in_memory(self, memory: Memory) -> bool:
-        if not memory.remove(self.record_before):
+        before = memory.find_hash(self.hash_before)
+        if is_provisional(before and before.content) or not memory.remove(self.record_before):
             return False
         memory.remove(self.hash_before)
         memory.set(self.record, self.value, self.ttl_ms)
@@ -217,6 +235,8 @@ class MoveSession(Operation[bool]):
 
     def across_slots(self) -> "Plan[Operation[Any], bool]":
         """The end of the old record decides."""
+        if is_provisional((yield ReadHash(self.hash_before))):
+            return False
         write = WriteSession(
             *(self.token, self.ttl_ms, "NX", None, self.hash, None),
             fields=self.fields,
@@ -306,6 +326,11 @@ def add_token(
         tokens.append(token)
     memory.set_until(index, write_index(tokens), expires_at)
     return len(tokens) if is_new else 0
+
+
+def is_provisional(fields: dict[str, bytes] | None) -> bool:
+    """Is this the hash of a copy that nobody is to read yet?"""
+    return (fields or {}).get("state", b"").startswith(b"fill")
 
 
 def read_fields(reply: Any) -> dict[str, bytes] | None:

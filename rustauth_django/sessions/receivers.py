@@ -49,8 +49,8 @@ def revoke_on_change(
         return
     if not getattr(instance, "is_active", True):
         _revoke_later(instance, using, None, "user_deactivated")
-    # Django uses this attribute too: it is None if only the hash was upgraded. It will be gone after
-    # this save, so it counts whichever fields are saved.
+    # Django uses this attribute too: it is None if only the hash was upgraded. After this save it
+    # is gone, so it counts whichever fields are saved.
     elif getattr(instance, "_password", None) is not None:
         _revoke_later(instance, using, current_session(), "password_changed")
     elif _has_no_password(instance, update_fields):

@@ -74,7 +74,7 @@ class DjangoPart:
 
     ``data`` is Django's dictionary as the serializer wrote it. ``ends_at`` is when the session ends
     at the latest, however often it is prolonged; None if nothing says so. The ``state`` is "row" if
-    the session is in a database as well, and "fill" as long as it is not sure that it still is.
+    the session is in a database as well; it begins with "fill" as long as that is not sure.
     """
 
     data: bytes = field(repr=False)
@@ -88,6 +88,11 @@ class DjangoPart:
     def client(self) -> "Client":
         """Where the session was last seen."""
         return Client(self.address, self.agent)
+
+    @property
+    def is_provisional(self) -> bool:
+        """Is this a copy that nobody is to read yet?"""
+        return self.state.startswith("fill")
 
     def to_fields(self) -> dict[str, bytes]:
         """The whole hash."""

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from secrets import randbelow
 from typing import Any, NamedTuple
 
@@ -34,8 +35,10 @@ class Marked(NamedTuple):
     key: str
     token: str | None
     user_id: str
+    session_id: str
     is_ended: bool
     mark: int
+    created_at: datetime
 
 
 class Rows:
@@ -44,6 +47,8 @@ class Rows:
     def __init__(self, alias: str, secrets: Sequence[bytes]) -> None:
         self._alias = alias
         self._secrets = secrets
+        #: Called once a mark is in the table.
+        self.on_mark: Callable[[], None] = lambda: None
 
     def find(self, token: str, now_ms: int) -> Session | None:
         """The session of a token, if it is alive."""
@@ -95,28 +100,35 @@ class Rows:
             self._there(key_of(before)).update(**columns(session, self._secrets[0]), mark=0)
         )
 
-    def confirm(self, token: str) -> bool:
-        """Is the session of a token alive? This is a write: it waits for the writes of others and
-        sees what they did, in every isolation level.
+    def confirm(self, token: str, part: DjangoPart) -> bool:
+        """Is the row of a token alive, and as it was read? This is a write: it waits for the writes
+        of others, and sees what they did.
         """
-        return bool(self._there(key_of(token)).update(mark=F("mark")))
+        rows = self._there(key_of(token)).filter(visit=visit_of(part))
+        return bool(rows.update(mark=F("mark")))
 
     def mark(self, tokens: Iterable[str]) -> None:
         """The server did not hear of the last change of these sessions."""
-        self._rows.filter(key__in=map(key_of, tokens)).update(mark=new_mark())
+        self._rows.filter(key__in=list(map(key_of, tokens))).update(mark=new_mark())
+        self._marked()
 
     def bury(self, session: Session) -> None:
         """Keep the row of a session that has ended, since the server may still have it."""
-        row = self._model(**columns(session, self._secrets[0]), is_ended=True, mark=new_mark())
-        row.save(using=self._alias)
+        fields = columns(session, self._secrets[0])
+        self._model(**fields, is_ended=True, mark=new_mark()).save(using=self._alias)
+        self._marked()
 
-    def end(self, tokens: Iterable[str]) -> int:
-        """End sessions, and keep their rows until the server has ended them too. How many there
+    def end(self, tokens: Iterable[str]) -> set[str]:
+        """End sessions, and keep their rows until the server has ended them too. Those that there
         were.
         """
-        keys = list(map(key_of, tokens))
-        rows = self._rows.filter(key__in=keys, is_ended=False)
-        return int(rows.update(is_ended=True, mark=new_mark())) if keys else 0
+        keys = {key_of(token): token for token in tokens}
+        rows = self._rows.filter(key__in=list(keys), is_ended=False)
+        found = {keys[key] for key in rows.values_list("key", flat=True)}
+        if found:
+            rows.update(is_ended=True, mark=new_mark())
+            self._marked()
+        return found
 
     def remove(self, tokens: Iterable[str]) -> int:
         """Remove rows. How many there were."""
@@ -137,21 +149,21 @@ class Rows:
             Marked(
                 row.key,
                 unseal(row.sealed, row.key, self._secrets),
-                row.user_id,
-                row.is_ended,
-                row.mark,
+                *(row.user_id, row.session_id, row.is_ended, row.mark),
+                SessionRecord.from_json(row.record).created_at,
             )
             for row in self._rows.exclude(mark=0)[:PAGE]
         ]
 
     def settle(self, marked: Iterable[Marked]) -> None:
         """The server has heard of these changes; whatever was changed since stays marked."""
-        for row in marked:
-            rows = self._rows.filter(key=row.key, mark=row.mark)
-            if row.is_ended:
-                rows.delete()
-            else:
-                rows.update(mark=0)
+        # A mark is a number that no other change has.
+        rows = self._rows.filter(mark__in=[row.mark for row in marked])
+        rows.filter(is_ended=True).delete()
+        rows.filter(is_ended=False).update(mark=0)
+
+    def _marked(self) -> None:
+        transaction.on_commit(self.on_mark, using=self._alias)
 
     @property
     def _model(self) -> Any:

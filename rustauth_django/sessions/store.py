@@ -152,7 +152,7 @@ class SessionStore(SessionBase):
     def _existing(self, session_key: str) -> SessionPlan[bool]:
         token, adoption = unsign(session_key), get_feature(adoption_on)
         if token is None and adoption is not None and is_old_key(session_key):
-            return (yield from adoption.is_there(session_key))
+            return (yield from adoption.is_there(user_sessions(), session_key))
         return (yield from user_sessions().find(token or "")) is not None
 
     def load(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class SessionStore(SessionBase):
         adoption = get_feature(adoption_on)
         if adoption is None or self._old_key is None:
             return (yield from user_sessions().find(self._token or ""))
-        session = yield from adoption.find(self._old_key, self._taken_over)
+        session = yield from adoption.find(user_sessions(), self._old_key, self._taken_over)
         if session is not None:
             self._session_key = sign(session.record.token)
             # The browser gets the new key with this response.
@@ -434,7 +434,7 @@ class SessionStore(SessionBase):
             self._forget()
         adoption = get_feature(adoption_on)
         if adoption is not None and token is None and is_old_key(old_key):
-            yield from adoption.end(old_key or "")
+            yield from adoption.end(user_sessions(), old_key or "")
         yield from user_sessions().remove(token or "", user_id)
 
     def _forget(self) -> None:

@@ -85,7 +85,7 @@ def _revoking_one(user_id: str, id: str) -> SessionPlan[list[Indexed]]:
 
 def revoking_but(user_id: str, spared: str | None) -> SessionPlan[list[Indexed]]:
     """End all sessions of a user but the one with this token."""
-    return get_feature(sessions_on).revoke(user_id, lambda record: record.token == spared)
+    return get_feature(sessions_on).revoke(user_id, spared)
 
 
 def tell(user: Any, user_id: str, ended: list[Indexed], reason: Reason = "revoked") -> int:

@@ -8,6 +8,9 @@
 -- ARGV[5]  from here on: fields of the new hash, each with its value
 -- Reply    1 if it was there, else 0
 
+if string.sub(redis.call('HGET', KEYS[2], 'state') or '', 1, 4) == 'fill' then
+  return 0 -- what was filled in is nothing yet
+end
 if redis.call('DEL', KEYS[1]) == 0 then
   return 0
 end

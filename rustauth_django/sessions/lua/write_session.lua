@@ -3,12 +3,12 @@
 -- KEYS     those that ARGV[1] names
 -- ARGV[1]  "r" for the record, "h" for the hash, "i" for the index, or some of them in this order
 -- ARGV[2]  how: "NX" writes the record if there is none, "XX" if there is one; "TOUCH" writes its
---          two times, "KEEP" nothing of it, and "CONFIRM" only says that what was filled in stays;
---          these three only if it is there
+--          two times and "KEEP" nothing of it, if it is there. A record that was filled in counts
+--          as none, but "FILL" overwrites it and "CONFIRM" says that it stays
 -- ARGV[3]  the token
 -- ARGV[4]  the TTL in ms
 -- ARGV[5]  the record; with "TOUCH" its new expires_at
--- ARGV[6]  with "TOUCH" its new updated_at
+-- ARGV[6]  with "TOUCH" its new updated_at; with "CONFIRM" the state that the hash must have
 -- ARGV[7]  with "TOUCH" the seen_at that the hash must have: otherwise somebody else has written
 -- ARGV[8]  from here on: fields of the hash, each with its value
 -- Reply    how many tokens the index has, 0 if it had this one, -1 if nothing was written
@@ -23,6 +23,15 @@ local function key_of(kind)
 end
 local record, hash, index = key_of('r'), key_of('h'), key_of('i')
 
+local state = hash and how ~= 'NX' and redis.call('HGET', hash, 'state') or ''
+local is_filled = string.sub(state or '', 1, 4) == 'fill'
+if how == 'CONFIRM' and hash and state ~= ARGV[6] then
+  return -1
+elseif how == 'FILL' and state and state ~= '' and not is_filled then
+  return -1
+elseif is_filled and how ~= 'FILL' and how ~= 'CONFIRM' then
+  return -1 -- what was filled in is nothing yet
+end
 if hash and how == 'TOUCH' and redis.call('HGET', hash, 'seen_at') ~= ARGV[7] then
   return -1
 end
@@ -45,14 +54,14 @@ elseif record and how == 'TOUCH' then
     return -1
   end
   redis.call('SET', record, text, 'PX', ttl)
+elseif record and how == 'FILL' then
+  redis.call('SET', record, value, 'PX', ttl)
 elseif record and not redis.call('SET', record, value, 'PX', ttl, how) then
   return -1
 end
 if hash and how == 'CONFIRM' then
-  if redis.call('HGET', hash, 'state') == 'fill' then
-    redis.call('HSET', hash, 'state', 'row')
-    redis.call('PEXPIRE', hash, ttl)
-  end
+  redis.call('HSET', hash, 'state', 'row')
+  redis.call('PEXPIRE', hash, ttl)
 elseif hash then
   write_hash(hash, ttl, 8)
 end
