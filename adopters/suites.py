@@ -45,6 +45,13 @@ DJANGO = Suite(
         "test_client.*.test_sessions_app_is_not_installed": NO_APP,
     },
 )
+MIXIN = Suite(
+    name="Django's session mixin, in each mode",
+    project="django",
+    folder="tests",
+    command=("-m", "adopters.mixin"),
+    differences={},
+)
 ALLAUTH = Suite(
     name="django-allauth",
     project="django-allauth",
@@ -65,4 +72,4 @@ REST_FRAMEWORK = Suite(
     ),
     differences={},
 )
-SUITES = [DJANGO, ALLAUTH, REST_FRAMEWORK]
+SUITES = [DJANGO, MIXIN, ALLAUTH, REST_FRAMEWORK]

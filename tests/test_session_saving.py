@@ -405,8 +405,8 @@ def test_a_forged_key_asks_no_server(dead_url: str) -> None:
     """The signature is checked before any I/O."""
     with override_settings(RUSTAUTH={"URL": dead_url}):
         forged = SessionStore(f"{'a' * TOKEN_LENGTH}.{'A' * 17}")
-        assert forged.session_key is None
         assert forged.get("x") is None
+        assert forged.session_key is None
         assert not SessionStore().exists(os.urandom(20).hex())
 
 

@@ -84,6 +84,20 @@ def test_a_salted_serializer_changes_nothing(store: Store) -> None:
         assert store(session.target.session_key).get("cart") == [1]
 
 
+@pytest.mark.parametrize("serializer", [f"{__name__}.Salted", None])
+def test_what_python_takes_for_equal_is_a_change(store: Store, serializer: str | None) -> None:
+    """1 is no True, in no serializer."""
+    path = serializer or settings.SESSION_SERIALIZER
+    with override_settings(SESSION_SERIALIZER=path):
+        session = store(_auth_user_id="1", flag=1)
+        session.save()
+        again = store(session.target.session_key)
+        assert again.get("flag") == 1
+        store.put(again, "flag", True)
+        again.save()
+        assert store(session.target.session_key).get("flag") is True
+
+
 def test_a_refresh_by_rustauth_does_not_hide_a_visit(store: Store) -> None:
     """RA-03: what Django adds is prolonged by Django's visits, however fresh the record is."""
     session = store(_auth_user_id="1")

@@ -587,7 +587,9 @@ def test_an_outage_is_an_error(store: Store, dead_url: str) -> None:
 def test_what_is_no_token_is_no_session(store: Store, token: str) -> None:
     """QUIRK-17: and asks for nothing, signed or not."""
     for key in (token, sign(token)):
-        assert store(key).target.session_key is None
+        session = store(key)
+        assert session.get("x") is None
+        assert session.target.session_key is None
         assert store().exists(key) is False
         store().delete(key)
 

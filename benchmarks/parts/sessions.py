@@ -1,7 +1,7 @@
 """Sessions beside Django's cache sessions on django-redis."""
 
 from collections.abc import Callable
-from functools import partial
+from itertools import count
 from typing import Any
 
 from django.contrib.sessions.backends.cache import SessionStore as CacheSession
@@ -68,8 +68,15 @@ def actions(session: Any) -> dict[str, Callable[[], Any]]:
         if not type(session)(session.session_key).load():
             raise LookupError("the session is gone")
 
-    def both() -> None:
-        load()
+    numbers = count()
+
+    def save() -> None:
+        # What was not changed, this app does not write.
+        session["visits"] = next(numbers)
         session.save()
 
-    return {"load": load, "save": partial(session.save), "load and save": both}
+    def both() -> None:
+        load()
+        save()
+
+    return {"load": load, "save": save, "load and save": both}

@@ -74,5 +74,6 @@ def revived(races: int) -> int:
 
 
 def save(session: Any) -> None:
+    session["late"] = True
     with suppress(UpdateError):  # which is raised where the revocation was faster
         session.save()

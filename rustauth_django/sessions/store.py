@@ -81,7 +81,7 @@ def is_past(since: datetime, seconds: float | None, now: datetime) -> bool:
 
 
 class SessionStore(SessionBase):
-    """Django's session, on the server; without SQL, without threads.
+    """Django's session, on the server.
 
     ``session_key`` is the token with its signature. ``save`` writes what was changed, and never
     brings a revoked session back (QUIRK-03): it raises ``UpdateError``, which Django's middleware
@@ -91,7 +91,7 @@ class SessionStore(SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         self._token: str | None = None
-        #: The key of another engine's session, which may be taken over.
+        #: A key that was not signed here: perhaps of another engine's session, to be taken over.
         self._old_key: str | None = None
         self._is_new_here = False
         #: The session as it was last read or written.
@@ -119,9 +119,8 @@ class SessionStore(SessionBase):
     def _validate_session_key(self, key: Any) -> bool:
         # Whenever a key is set it comes by here.
         self._token = unsign(key)
-        self._old_key = None
-        if key and self._token is None and get_settings().sessions.adopt and is_old_key(key):
-            self._old_key = key
+        self._old_key = key if self._token is None and is_old_key(key) else None
+        # As in Django's engines, a key that names nothing is one until it is looked up.
         return self._token is not None or self._old_key is not None
 
     def _get_new_session_key(self) -> str:
@@ -314,8 +313,15 @@ class SessionStore(SessionBase):
         return [*self._moved(before), *self._started(ended)]
 
     def _is_same(self, data: dict[str, Any], written: bytes) -> bool:
-        """Is the content what it was? Some serializers never write the same bytes twice."""
-        return written == self._content or read_data(self._content) == data
+        """Is the content what it was? Its bytes say so, but for serializers that never write the
+        same ones twice.
+        """
+        if written == self._content:
+            return True
+        stored = read_data(self._content)
+        if stored is None or self.serializer().dumps(stored) == self._content:
+            return False
+        return stored == data and repr(stored) == repr(data)  # 1 is not True
 
     def _started(self, ended: list[Indexed]) -> Iterator[Event]:
         """What is told of a sign-in, and of the sessions that ended to make room for it."""
