@@ -53,7 +53,7 @@ def dump(fields: dict[str, Any]) -> str:
 def load(text: str) -> dict[str, Any]:
     """The fields of a stored record. Raises ``ValueError`` if it is none."""
     try:
-        fields = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        fields = DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(fields, dict):
@@ -67,6 +67,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("not a number of JSON's")
     return number
+
+
+# To give these arguments to ``json.loads`` would make a decoder for each record.
+DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def read_text(text: Any) -> str:

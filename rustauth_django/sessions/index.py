@@ -71,8 +71,8 @@ class UserSessions:
         """The live session of a token (SESS-08); a corrupt one is none (QUIRK-04)."""
         if not is_token(token):
             return None
-        ((_, session),) = yield from self.load([token])
-        return self._live(token, session)
+        ((text, fields),) = yield LoadSessions((self._key(token),), (self._hash(token),))
+        return self._live(token, read_session(text, fields))
 
     def put(
         self, record: SessionRecord, part: DjangoPart, how: How, *, is_new_login: bool = False

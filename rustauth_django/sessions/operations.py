@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from ..engine.commands import Command, Script, Several
+from ..engine.commands import Command, Packed, Script, Several, pack_arguments
 from ..engine.memory import Memory
 from ..engine.operations import (
     Delete,
@@ -29,6 +29,7 @@ How: TypeAlias = Literal["NX", "XX", "TOUCH", "KEEP", "FILL", "CONFIRM"]
 #: The text of a record, or None; and the fields of a hash, or None.
 Stored: TypeAlias = tuple[str | None, dict[str, bytes] | None]
 
+PACKED_FIELDS = pack_arguments(FIELDS)
 WRITE_SESSION = Script.load(__package__, "lua/sessions.lua", "lua/write_session.lua")
 MOVE_SESSION = Script.load(__package__, "lua/sessions.lua", "lua/move_session.lua")
 DROP_TOKENS = Script.load(__package__, "lua/sessions.lua", "lua/drop_tokens.lua")
@@ -43,7 +44,7 @@ class LoadSessions(Operation[list[Stored]]):
     hashes: tuple[str, ...]
 
     def command(self) -> Command:
-        reads = [("HMGET", encode(key), *FIELDS) for key in self.hashes]
+        reads = [read_of(encode(key)) for key in self.hashes]
         return Several.of(("MGET", *map(encode, self.keys)), *reads)
 
     def answer(self, reply: Any) -> list[Stored]:
@@ -328,6 +329,18 @@ def add_token(
     return len(tokens) if is_new else 0
 
 
+def read_of(key: bytes) -> Packed:
+    """The command that reads a hash; its names are packed once."""
+    command = Packed(("HMGET", key, *FIELDS))
+    command.packed = b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n%b" % (
+        len(command),
+        len(key),
+        key,
+        PACKED_FIELDS,
+    )
+    return command
+
+
 def is_provisional(fields: dict[str, bytes] | None) -> bool:
     """Is this the hash of a copy that nobody is to read yet?"""
     return (fields or {}).get("state", b"").startswith(b"fill")
@@ -337,7 +350,10 @@ def read_fields(reply: Any) -> dict[str, bytes] | None:
     """The fields of a hash that are there; None if there is no hash, or a key of another type."""
     if reply is None:
         return None
-    fields = dict(zip(FIELDS, array(reply, len(FIELDS)), strict=True))
-    if not all(value is None or isinstance(value, bytes) for value in fields.values()):
-        raise InvalidReply("an array of strings")
-    return {name: value for name, value in fields.items() if value is not None} or None
+    fields = {}
+    for name, value in zip(FIELDS, array(reply, len(FIELDS)), strict=True):
+        if isinstance(value, bytes):
+            fields[name] = value
+        elif value is not None:
+            raise InvalidReply("an array of strings")
+    return fields or None

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
@@ -48,6 +49,12 @@ def read_data(content: bytes) -> dict[str, Any] | None:
         logger.warning("The data of a session could not be read: %s", type(error).__name__)
         return None
     return data if isinstance(data, dict) else None
+
+
+@cache
+def is_steady(serializer: Any) -> bool:
+    """Does a serializer write the same bytes each time? One that encrypts does not."""
+    return bool(serializer().dumps({"a": 1}) == serializer().dumps({"a": 1}))
 
 
 class SignIn(NamedTuple):
@@ -179,7 +186,8 @@ class SessionStore(SessionBase):
 
     def _loaded(self, session: Session | None) -> dict[str, Any]:
         data = self._read(session.part) if session else {}
-        if session is None or self._is_over(session, data):
+        now = user_sessions().clock()
+        if session is None or self._is_over(session, data, now):
             self._forget()
             self._session_key = None
             return {}
@@ -189,9 +197,8 @@ class SessionStore(SessionBase):
             if fresh != self.session_key:
                 # It was signed under a secret that will be gone.
                 self._session_key, self.modified = fresh, True
-        if self._is_due(session, data):
-            # A visit prolongs the session (SESS-20), and the cookie with it.
-            self.modified = True
+        if self._is_due(session, data, now):
+            self.modified = True  # which renews the cookie, too
         return data
 
     def _read(self, part: DjangoPart | None) -> dict[str, Any]:
@@ -205,21 +212,23 @@ class SessionStore(SessionBase):
             self._content = part.data
         return data or {}
 
-    def _is_due(self, session: Session, data: Mapping[str, Any]) -> bool:
+    def _is_due(self, session: Session, data: Mapping[str, Any], now: datetime) -> bool:
+        """Does a visit prolong the session (SESS-20)?"""
         if session.part is None or self._is_rustauths(session, data):
             return False
-        options, now = get_settings().sessions, user_sessions().clock()
-        # It is touched ten times as often as it could end.
-        idle = options.idle_age and options.idle_age / 10 if SESSION_KEY in data else None
+        options = get_settings().sessions
+        age: float | None = options.update_age
+        if options.idle_age is not None and SESSION_KEY in data:
+            # It is touched ten times as often as it could end.
+            age = min(options.idle_age / 10, options.idle_age if age is None else age)
         # A refresh by a RustAuth service changes the record, but not when Django has seen it.
-        ages = [age for age in (idle, options.update_age) if age is not None]
-        return bool(ages) and is_past(session.part.seen_at, min(ages), now)
+        return is_past(session.part.seen_at, age, now)
 
-    def _is_over(self, session: Session, data: Mapping[str, Any]) -> bool:
+    def _is_over(self, session: Session, data: Mapping[str, Any], now: datetime) -> bool:
         """Has a session ended by the settings of today, though it was saved under others?"""
+        options = get_settings().sessions
         if session.part is None or SESSION_KEY not in data:
             return False
-        options, now = get_settings().sessions, user_sessions().clock()
         return is_past(session.part.seen_at, options.idle_age, now) or is_past(
             session.record.created_at, options.max_age, now
         )
@@ -316,11 +325,9 @@ class SessionStore(SessionBase):
         """Is the content what it was? Its bytes say so, but for serializers that never write the
         same ones twice.
         """
-        if written == self._content:
-            return True
+        if written == self._content or is_steady(self.serializer):
+            return written == self._content
         stored = read_data(self._content)
-        if stored is None or self.serializer().dumps(stored) == self._content:
-            return False
         return stored == data and repr(stored) == repr(data)  # 1 is not True
 
     def _started(self, ended: list[Indexed]) -> Iterator[Event]:
