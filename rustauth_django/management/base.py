@@ -191,10 +191,6 @@ def find_user(text: str, *, may_be_deleted: bool = False) -> Any:
     except (Error, ImproperlyConfigured) as error:
         raise CommandError(f"Users cannot be read: {one_line(error)}") from None
     if not found and may_be_deleted and text.startswith("pk="):
-        try:
-            model._meta.pk.to_python(text.removeprefix("pk="))
-        except ValidationError:
-            raise CommandError(f"{text!r} is no primary key of a user.") from None
         return None
     if not found:
         wanted = "primary key, user name or e-mail address"
