@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -22,12 +23,15 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
 from rustauth_django import secondary_storage
+from rustauth_django.connections import run
 from rustauth_django.engine.keyspace import pages
 from rustauth_django.engine.operations import TimeToLive
 from rustauth_django.engine.plans import Call
 from rustauth_django.sessions import SessionStore, list_sessions, revoke_sessions
+from rustauth_django.sessions.adopting import Adoption
 from rustauth_django.sessions.cookies import unsign
 from rustauth_django.sessions.operations import WriteSession
+from rustauth_django.sessions.store import user_sessions
 
 from .people import PASSWORD
 from .servers import Server
@@ -324,3 +328,15 @@ def test_a_slow_request_revives_nothing(store: Store, engine: str) -> None:
     assert found is None
     assert store(key).load() == {}
     assert list_sessions(User(pk=7)) == []
+
+
+@pytest.mark.parametrize("engine", [f"{BACKENDS}.file"])
+def test_a_file_that_goes_between_two_looks_is_no_session(store: Store, engine: str) -> None:
+    """Another request has taken it over, and removed it."""
+
+    class Going(FileStore):
+        def exists(self, session_key: str) -> bool:
+            return True
+
+    adoption = Adoption(Going, secondary_storage.keyspace)
+    assert run(adoption.is_there(user_sessions(), "a" * 32)) is False

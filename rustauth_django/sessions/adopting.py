@@ -137,6 +137,8 @@ class Adoption:
             expires_at: datetime | None = yield Call(expiry_of, (old, key))
         except (SuspiciousOperation, ValueError):  # no key of this engine's
             return None
+        except FileNotFoundError:  # another request has taken it over since
+            return None
         return expires_at if expires_at and expires_at > sessions.clock() else None
 
     def _end(self, key: str) -> SessionPlan[None]:
