@@ -91,11 +91,11 @@ class WriteSession(Operation[int | None]):
     ``how`` says what becomes of the record: "NX" writes it if there is none, "XX" if there is one.
     If there is one, "TOUCH" changes its two times, unless somebody has written since
     ``seen_before``, and "KEEP" nothing of it; ``value`` is then the new ``expires_at``, or nothing.
-    "FILL" writes a copy that
-    is provisional, over another such one, and "CONFIRM" lets it live on if it still has the state
-    in ``updated_at``. The answer
-    is the number of tokens in the index, 0 if the token was there already, None if nothing was
-    written.
+    "FILL" writes a copy that is provisional, over another such one, and "CONFIRM" lets it live on
+    if it still has the state in ``updated_at``.
+
+    The answer is the number of tokens in the index, 0 if the token was there already, None if
+    nothing was written.
     """
 
     label = "session save"

@@ -1,7 +1,7 @@
 """Sessions as rows of a table: what is written, what is read, and which of them are alive.
 
-Each function is one query, and blocks. Plans call them by ``Call``, so that the async face has them
-run where Django's own async methods run their queries.
+Each function blocks. Plans call them by ``Call``, so that the async face has them run where
+Django's own async methods run their queries.
 """
 
 import hashlib
