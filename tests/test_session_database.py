@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -391,6 +392,36 @@ def test_a_revocation_while_the_server_is_away_covers_what_has_no_row(
     assert stored(session.target.token) is None
     assert seen(store, later) == [3]
     assert index() == [later.target.token]
+
+
+def test_a_marked_row_that_cannot_be_read_holds_up_no_other(store: Store, own: Server) -> None:
+    """Somebody else has written into it. The change of the other one is caught up with."""
+    broken, other = signed_in(store, cart=[1]), signed_in(store, cart=[1])
+    own.kill()
+    for session in (broken, other):
+        store.put(session, "cart", [2])
+        session.save()
+    rows().filter(key=key_of(broken.target.token)).update(record="{")
+    own.start()
+    assert seen(store, other) == [2]
+    assert seen(store, broken) is None
+    assert not rows().exclude(mark=0)
+
+
+def test_everybody_is_signed_out_and_counted_once(store: Store, own: Server) -> None:
+    """Who is known to the server, who is known to the table alone, and who has no row."""
+    lost = signed_in(store, cart=[1])
+    restart(own)
+    known = signed_in(store, "2", cart=[1])
+    rowless = signed_in(store, "3", cart=[1])
+    rows().filter(key=key_of(rowless.target.token)).delete()
+    gone = signed_in(store, "4", cart=[1])
+    rows().filter(key=key_of(gone.target.token)).update(is_ended=True)
+    out = StringIO()
+    call_command("rustauth_sessions", "revoke", "--all", stdout=out)
+    assert out.getvalue() == "Revoked 4 sessions of everybody.\n"
+    assert not rows()
+    assert [seen(store, session) for session in (lost, known, rowless, gone)] == [None] * 4
 
 
 def test_a_process_that_noticed_nothing_looks_for_marks(store: Store, own: Server) -> None:

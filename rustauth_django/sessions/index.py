@@ -20,7 +20,7 @@ from ..engine.plans import Call, Plan
 from ..engine.records import write_time
 from ..exceptions import BackendError
 from .operations import DropTokens, EndSessions, How, LoadSessions, MoveSession, WriteSession
-from .records import DjangoPart, Session, SessionRecord, read_index
+from .records import DjangoPart, Session, SessionRecord, parse, read_index
 
 T = TypeVar("T")
 SessionPlan: TypeAlias = Plan[Operation[Any] | Call, T]
@@ -303,14 +303,6 @@ def read_session(text: str | None, fields: dict[str, bytes] | None) -> Session |
         if record is None
         else Session(record, DjangoPart.from_fields(fields) if fields else None)
     )
-
-
-def parse(text: str | None) -> SessionRecord | None:
-    """A stored record; None if there is none, or a corrupt one."""
-    try:
-        return None if text is None else SessionRecord.from_json(text)
-    except ValueError:
-        return None
 
 
 def new_id() -> str:

@@ -58,6 +58,14 @@ class SessionRecord:
         )
 
 
+def parse(text: str | None) -> SessionRecord | None:
+    """A stored record; None if there is none, or a corrupt one."""
+    try:
+        return None if text is None else SessionRecord.from_json(text)
+    except ValueError:
+        return None
+
+
 class Client(NamedTuple):
     """Where a request came from."""
 

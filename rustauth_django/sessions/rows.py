@@ -19,17 +19,18 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from ..engine.durations import to_milliseconds
-from ..engine.records import EPOCH
-from .records import DjangoPart, Session, SessionRecord
+from ..engine.records import EPOCH, load
+from .records import DjangoPart, Session, parse
 
 SEALING = b"rustauth_django.sessions.rows"
-# Rows whose changes the server did not hear of are looked up so many at a time.
+# Rows are looked through so many at a time.
 PAGE = 500
 
 
 class Marked(NamedTuple):
-    """A row with a change of which the server did not hear; ``token`` is None if it cannot be read,
-    since the secret is another one by now.
+    """A row with a change of which the server did not hear. ``token`` is None if it cannot be read,
+    since the secret is another one by now; so is ``created_at`` if somebody else has written into
+    the record.
     """
 
     key: str
@@ -38,7 +39,7 @@ class Marked(NamedTuple):
     session_id: str
     is_ended: bool
     mark: int
-    created_at: datetime
+    created_at: datetime | None
 
 
 class Rows:
@@ -54,6 +55,14 @@ class Rows:
         """The session of a token, if it is alive."""
         row = self._alive(now_ms).filter(key=key_of(token)).first()
         return None if row is None else read(row, token)
+
+    def page(self, after: str, now_ms: int) -> dict[str, str | None]:
+        """Some of the sessions that are alive, in the order of their keys: those after this one.
+        Each key with its token, or None if that cannot be read.
+        """
+        rows = self._alive(now_ms).filter(key__gt=after).order_by("key")
+        found = rows.values_list("key", "sealed")[:PAGE]
+        return {key: unseal(sealed, key, self._secrets) for key, sealed in found}
 
     def of_user(self, user_id: str, now_ms: int) -> list[tuple[str, Session]]:
         """The sessions of a user that are alive, each with its token."""
@@ -135,9 +144,11 @@ class Rows:
         keys = list(map(key_of, tokens))
         return int(self._rows.filter(key__in=keys).delete()[0]) if keys else 0
 
-    def remove_all(self) -> int:
-        """Remove all rows. How many sessions there were."""
-        return int(self._rows.all().delete()[0])
+    def remove_all(self, now_ms: int) -> int:
+        """Remove all rows. How many of them were alive."""
+        count: int = self._alive(now_ms).count()
+        self._rows.all().delete()
+        return count
 
     def remove_expired(self, now_ms: int) -> int:
         """Remove the rows that have expired. How many there were."""
@@ -145,15 +156,13 @@ class Rows:
 
     def marked(self) -> list[Marked]:
         """Some of the rows with a change of which the server did not hear."""
-        return [
-            Marked(
-                row.key,
-                unseal(row.sealed, row.key, self._secrets),
-                *(row.user_id, row.session_id, row.is_ended, row.mark),
-                SessionRecord.from_json(row.record).created_at,
-            )
-            for row in self._rows.exclude(mark=0)[:PAGE]
-        ]
+        found = []
+        for row in self._rows.exclude(mark=0)[:PAGE]:
+            token, record = unseal(row.sealed, row.key, self._secrets), parse(row.record)
+            created_at = record.created_at if record else None
+            whose = row.user_id, row.session_id
+            found.append(Marked(row.key, token, *whose, row.is_ended, row.mark, created_at))
+        return found
 
     def settle(self, marked: Iterable[Marked]) -> None:
         """The server has heard of these changes; whatever was changed since stays marked."""
@@ -205,13 +214,13 @@ def visit_of(part: DjangoPart) -> str:
 
 def read(row: Any, token: str) -> Session | None:
     """The session in a row; None if somebody else has written into it."""
+    record = parse(row.record)
     try:
-        record = replace(SessionRecord.from_json(row.record), token=token)
-        visit = {name: str(value).encode() for name, value in json.loads(row.visit).items()}
-    except (ValueError, AttributeError):
+        visit = {name: str(value).encode() for name, value in load(row.visit).items()}
+    except ValueError:
         return None
     part = DjangoPart.from_fields({"data": bytes(row.data), **visit, "state": b"row"})
-    return None if part is None else Session(record, part)
+    return Session(replace(record, token=token), part) if record and part else None
 
 
 def key_of(token: str) -> str:

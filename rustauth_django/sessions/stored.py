@@ -197,19 +197,26 @@ class StoredSessions(UserSessions):
 
     def end_tokens(self, tokens: Iterable[str]) -> SessionPlan[list[str]]:
         meant = list(tokens)
-        yield Call(self._rows.end, (meant,))
+        stored: set[str] = yield Call(self._rows.end, (meant,))
         ended = yield from super().end_tokens(meant)
         yield Call(self._rows.remove, (meant,))
-        return ended
+        return list(stored.union(ended))
 
     def forget_expired(self) -> SessionPlan[int]:
         """Remove the rows that have expired. How many there were."""
         removed: int = yield Call(self._rows.remove_expired, (self._now_ms(),))
         return removed
 
+    def page(self, after: str) -> "SessionPlan[dict[str, str | None]]":
+        """Some of the sessions that have a row, in the order of their keys: those after this one.
+        Each key with its token, or None if that cannot be read.
+        """
+        found: dict[str, str | None] = yield Call(self._rows.page, (after, self._now_ms()))
+        return found
+
     def forget_all(self) -> SessionPlan[int]:
-        """Remove all rows. How many there were."""
-        removed: int = yield Call(self._rows.remove_all)
+        """Remove all rows. How many of them were alive."""
+        removed: int = yield Call(self._rows.remove_all, (self._now_ms(),))
         return removed
 
     def _begin(self, session: Session) -> "SessionPlan[int | None]":
@@ -363,7 +370,7 @@ class StoredSessions(UserSessions):
             for token, record in (yield from super().indexed(row.user_id))
             if record
             and record.user_id == row.user_id
-            and record.created_at <= row.created_at
+            and (row.created_at is None or record.created_at <= row.created_at)
             and key_of(token) != row.session_id
         ]
         yield from super().end(row.user_id, meant)

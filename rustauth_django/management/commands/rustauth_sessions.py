@@ -99,7 +99,7 @@ class Command(StoresCommand):
         """Revoke all sessions and remove their indexes; yields how many went with each page."""
         sessions = user_sessions()
         if isinstance(sessions, StoredSessions):
-            yield run(sessions.forget_all())
+            yield from self.revoke_stored(sessions)
         for keys in pages(self.stores.backend, [sessions.first_page()]):
             users = {key: sessions.user_of(key) for key in keys}
             tokens = [sessions.token_of(key) for key, user_id in users.items() if user_id is None]
@@ -108,9 +108,15 @@ class Command(StoresCommand):
             # in now.
             for user_id in filter(None, users.values()):
                 ended += len(run(sessions.revoke(user_id)))
-            if ended:
-                audit.record("sessions_revoked", count=ended)
-            yield ended
+            yield counted(ended)
+
+    def revoke_stored(self, sessions: StoredSessions) -> Iterator[int]:
+        """Revoke all sessions that have a row, before the server could be filled again from it."""
+        after = ""
+        while page := run(sessions.page(after)):
+            yield counted(len(run(sessions.end_tokens(filter(None, page.values())))))
+            after = max(page)
+        yield counted(run(sessions.forget_all()))
 
     def tell(self, user: Any, user_id: str, ended: list[Indexed]) -> None:
         """A deleted user has no receivers of signals, but a line in the audit log."""
@@ -128,6 +134,13 @@ class Command(StoresCommand):
 
     def say(self, count: int, whose: str) -> None:
         self.stdout.write(f"Revoked {count:,} session{'' if count == 1 else 's'} {whose}.")
+
+
+def counted(ended: int) -> int:
+    """Leave a line in the audit log for so many sessions."""
+    if ended:
+        audit.record("sessions_revoked", count=ended)
+    return ended
 
 
 def as_json(session: Session) -> dict[str, Any]:
