@@ -3,7 +3,6 @@
 import ast
 import inspect
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -171,7 +170,7 @@ def test_the_documented_user_can_do_its_work(name: str) -> None:
             sessions, now = sessions_of(stores), datetime.now(UTC)
             record = SessionRecord("id", "7", now + timedelta(1), "a" * 32, None, None, now, now)
             part = DjangoPart(b"{}", now.replace(microsecond=0))
-            moved = replace(record, token="b" * 32)
+            moved = record._replace(token="b" * 32)
             assert drive(sessions.put(record, part, "NX"), stores.backend.run) == []
             assert drive(sessions.put(record, part, "KEEP"), stores.backend.run) == []
             assert drive(sessions.touch(record, part, part), stores.backend.run)

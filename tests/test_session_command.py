@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -147,7 +146,7 @@ def test_odd_agents_move_no_cursor(site: RustAuthStores, one_server: Server) -> 
     """What a client calls itself is its own invention."""
     record: Any = record_of("f" * 32, "9")
     for agent in ("\x1b[2Jx\ny", FIREFOX):
-        drive(begin(sessions_of(site), replace(record, user_agent=agent)), site.backend.run)
+        drive(begin(sessions_of(site), record._replace(user_agent=agent)), site.backend.run)
         assert "\x1b" not in run("list", "--user", "pk=9")
         assert len(run("list", "--user", "pk=9").splitlines()) == 1
 

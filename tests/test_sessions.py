@@ -3,7 +3,6 @@
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from threading import Thread
@@ -498,7 +497,7 @@ def test_a_refresh_by_rustauth_ends_no_login_of_djangos(store: Store) -> None:
     session.save()
     token = session.target.token
     record = SessionRecord.from_json(secondary_storage.get(f"session:{token}") or "")
-    later = replace(record, expires_at=record.expires_at + timedelta(days=7))
+    later = record._replace(expires_at=record.expires_at + timedelta(days=7))
     secondary_storage.set(f"session:{token}", later.to_json(), 99)
     assert store(session.target.session_key).get("cart") == [1]
 
@@ -736,7 +735,7 @@ def test_a_revocation_finds_a_session_that_gets_a_new_key(server_stores: RustAut
             asked += isinstance(step, GetMany)
             if asked == 2:
                 asked += 1
-                new = replace(old, token="b" * 32)
+                new = old._replace(token="b" * 32)
                 assert drive(user.move(old, new, part_of(new)), run)
                 drive(begin(user, record_of("c" * 32)), run)
             step = plan.send(answer)

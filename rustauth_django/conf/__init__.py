@@ -254,15 +254,11 @@ def _read_audit(top: Section) -> AuditOptions | None:
 
 
 def _read_sessions(section: Section) -> SessionOptions:
-    is_age = _is_int(0, 2**31)
-
-    def is_limit(value: Any) -> bool:
-        return value is None or _is_int(1, 2**31)(value)
-
+    is_limit = _is_none_or_int(1, 2**31)
     most = section.get(
         "MAX_PER_USER",
         f"an int from 1 to {MAX_SESSIONS}, or None",
-        lambda value: value is None or _is_int(1, MAX_SESSIONS)(value),
+        _is_none_or_int(1, MAX_SESSIONS),
     )
     secret = section.get(
         "COOKIE_SECRET",
@@ -272,9 +268,7 @@ def _read_sessions(section: Section) -> SessionOptions:
     )
     return SessionOptions(
         cookie_secrets=(secret.encode(),) if secret else _derived_secrets(),
-        update_age=section.get(
-            "UPDATE_AGE", "seconds or None", lambda value: value is None or is_age(value)
-        ),
+        update_age=section.get("UPDATE_AGE", "seconds or None", _is_none_or_int(0, 2**31)),
         idle_age=section.get("IDLE_AGE", "an int of seconds above 0, or None", is_limit),
         max_age=section.get("MAX_AGE", "an int of seconds above 0, or None", is_limit),
         max_per_user=most or MAX_SESSIONS,
@@ -372,7 +366,8 @@ def _read_login(section: Section) -> LoginRules:
                 # A bucket lists its attempts under way one by one, so the list needs a bound.
                 raise Wrong(f"must be at most {MAX_LOG} attempts", RATE_HINT)
             found[name.lower()] = rules
-    age = section.get("DEVICE_COOKIE", "an int of seconds above 0, or None", _is_age)
+    is_age = _is_none_or_int(1, MAX_COOKIE_AGE)
+    age = section.get("DEVICE_COOKIE", "an int of seconds above 0, or None", is_age)
     names = tuple(section.each("NAMES", "a list of fields of the user model", _read_field))
     return LoginRules(**found, device_age=age, names=names, is_set=bool(section.raw))
 
@@ -381,10 +376,6 @@ def _read_field(value: Any) -> str:
     if not isinstance(value, str) or not value.isidentifier() or "__" in value:
         raise Wrong(f"must be the name of a field, not {shown(value)}", 'Like "email".')
     return value
-
-
-def _is_age(value: Any) -> bool:
-    return value is None or _is_int(1, MAX_COOKIE_AGE)(value)
 
 
 def _read_default_rule(section: Section) -> RateLimitRule:
@@ -564,3 +555,8 @@ def _is_options(value: Any) -> bool:
 
 def _is_int(low: int, high: int) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
+
+
+def _is_none_or_int(low: int, high: int) -> Callable[[Any], bool]:
+    is_int = _is_int(low, high)
+    return lambda value: value is None or is_int(value)

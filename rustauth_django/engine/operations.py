@@ -234,9 +234,7 @@ class GetMany(Operation[list[str | None]]):
         return ("MGET", *map(encode, self.keys))
 
     def answer(self, reply: Any) -> list[str | None]:
-        # This app stores only UTF-8. Other bytes become text that no reader takes for a record.
-        values = array(reply, len(self.keys))
-        return [None if value is None else text(value, "replace") for value in values]
+        return texts(reply, len(self.keys))
 
     def in_memory(self, memory: Memory) -> list[str | None]:
         return [memory.get(key) for key in self.keys]
@@ -367,6 +365,14 @@ def text(reply: Any, errors: str = "strict") -> str:
 def optional_text(reply: Any, errors: str = "strict") -> str | None:
     """A reply as text, or None if there was nothing."""
     return None if reply is None else text(reply, errors)
+
+
+def texts(reply: Any, size: int) -> list[str | None]:
+    """A reply that is an array of strings, or None where there was nothing.
+
+    This app stores only UTF-8. Other bytes become text that no reader takes for a record.
+    """
+    return [optional_text(value, "replace") for value in array(reply, size)]
 
 
 def integer(reply: Any) -> int:

@@ -53,10 +53,12 @@ def dump(fields: dict[str, Any]) -> str:
 def load(text: str) -> dict[str, Any]:
     """The fields of a stored record. Raises ``ValueError`` if it is none."""
     try:
-        fields = DECODER.decode(text)
+        # ``decode`` looks for white space by a slow search.
+        text = text.strip(" \t\n\r")
+        fields, end = DECODER.raw_decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(fields, dict):
+    if end != len(text) or not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     return fields
 

@@ -28,9 +28,10 @@ def unsign(session_key: Any) -> str | None:
     token, _, signature = session_key.rpartition(".")
     if not is_token(token) or len(signature) != SIGNATURE_LENGTH or not signature.isascii():
         return None
-    secrets = get_settings().sessions.cookie_secrets
-    is_ours = any(hmac.compare_digest(signature, _signature(token, one)) for one in secrets)
-    return token if is_ours else None
+    for secret in get_settings().sessions.cookie_secrets:
+        if hmac.compare_digest(signature, _signature(token, secret)):
+            return token
+    return None
 
 
 def _signature(token: str, secret: bytes) -> str:

@@ -7,6 +7,7 @@ hash without a record is nothing, and expires.
 
 import re
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import Any, Literal, TypeAlias
 
 from ..engine.commands import Command, Packed, Script, Several, pack_arguments
@@ -20,6 +21,7 @@ from ..engine.operations import (
     array,
     encode,
     integer,
+    texts,
 )
 from ..engine.plans import Plan
 from .records import FIELDS, read_index, write_index
@@ -49,13 +51,13 @@ class LoadSessions(Operation[list[Stored]]):
 
     def answer(self, reply: Any) -> list[Stored]:
         records, *hashes = array(reply, 1 + len(self.hashes))
-        texts = GetMany(self.keys).answer(records)
-        return list(zip(texts, map(read_fields, hashes), strict=True))
+        found = texts(records, len(self.keys))
+        return list(zip(found, map(read_fields, hashes), strict=True))
 
     def in_memory(self, memory: Memory) -> list[Stored]:
-        found = [memory.find_hash(key) for key in self.hashes]
-        texts = [memory.get(key) for key in self.keys]
-        return list(zip(texts, (one and one.content for one in found), strict=True))
+        hashes = [memory.find_hash(key) for key in self.hashes]
+        found = [memory.get(key) for key in self.keys]
+        return list(zip(found, (one and one.content for one in hashes), strict=True))
 
     def across_slots(self) -> "Plan[Operation[Any], list[Stored]]":
         """One read for each key."""
@@ -74,7 +76,7 @@ class ReadHash(Operation[dict[str, bytes] | None]):
     hash: str
 
     def command(self) -> Command:
-        return ("HMGET", encode(self.hash), *FIELDS)
+        return read_of(encode(self.hash))
 
     def answer(self, reply: Any) -> dict[str, bytes] | None:
         return read_fields(reply)
@@ -126,7 +128,7 @@ class WriteSession(Operation[int | None]):
 
     def in_memory(self, memory: Memory) -> int | None:
         found = memory.find_hash(self.hash) if self.hash else None
-        if self.hash and not self._may_write(found.content if found else {}, memory):
+        if self.hash and not self._may_write(found.content if found else {}):
             return None
         if self.record is not None and not self._write_record(self.record, memory):
             return None
@@ -136,7 +138,7 @@ class WriteSession(Operation[int | None]):
             return 0
         return add_token(memory, self.index, self.token, self.ttl_ms)
 
-    def _may_write(self, fields: dict[str, bytes], memory: Memory) -> bool:
+    def _may_write(self, fields: dict[str, bytes]) -> bool:
         state, is_filled = fields.get("state", b""), is_provisional(fields)
         match self.how:
             case "NX":
@@ -350,10 +352,11 @@ def read_fields(reply: Any) -> dict[str, bytes] | None:
     """The fields of a hash that are there; None if there is no hash, or a key of another type."""
     if reply is None:
         return None
-    fields = {}
-    for name, value in zip(FIELDS, array(reply, len(FIELDS)), strict=True):
-        if isinstance(value, bytes):
-            fields[name] = value
-        elif value is not None:
-            raise InvalidReply("an array of strings")
-    return fields or None
+    values = array(reply, len(FIELDS))
+    kinds = set(map(type, values))
+    if kinds == {bytes}:
+        return dict(zip(FIELDS, values, strict=True))
+    if kinds <= {bytes, NoneType}:
+        found = zip(FIELDS, values, strict=True)
+        return {name: value for name, value in found if value is not None} or None
+    raise InvalidReply("an array of strings")

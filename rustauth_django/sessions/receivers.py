@@ -71,7 +71,7 @@ def _outdated(user_id: str, spared: str | None, valid: set[str]) -> SessionPlan[
     if valid:
         for record, part in (yield from user_sessions().of_user(user_id)):
             if part is not None and record.token != spared:
-                data = read_data(part.data)
+                data = read_data(part.data, SessionStore().serializer)
                 if data is not None and data.get(HASH_SESSION_KEY) not in valid:
                     meant.append((record.token, record))
     return (yield from user_sessions().end(user_id, meant))

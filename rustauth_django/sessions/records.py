@@ -1,7 +1,6 @@
 """A login session and the index of a user's sessions, as they are stored."""
 
 import json
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
@@ -12,8 +11,7 @@ from ..engine.records import EPOCH, dump, load, moment, read_text, read_time, wr
 FIELDS = ("data", "seen_at", "seen_address", "seen_agent", "ends_at", "state")
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
+class SessionRecord(NamedTuple):
     """A login session (SESS-01): RustAuth's eight fields.
 
     A visitor who is not signed in has an empty ``user_id``. Times are aware.
@@ -22,11 +20,15 @@ class SessionRecord:
     id: str
     user_id: str
     expires_at: datetime
-    token: str = field(repr=False)
-    ip_address: str | None = field(repr=False)
+    token: str
+    ip_address: str | None
     user_agent: str | None
     created_at: datetime
     updated_at: datetime
+
+    def __repr__(self) -> str:
+        # Tracebacks may print it.
+        return f"<SessionRecord: {self.id}>"
 
     def to_json(self) -> str:
         return dump(
@@ -45,16 +47,16 @@ class SessionRecord:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """A record that was stored. Raises ``ValueError`` if it is corrupt."""
-        found = load(text)
+        get = load(text).get
         return cls(
-            id=read_text(found.get("id")),
-            user_id=read_text(found.get("user_id")),
-            expires_at=read_time(found.get("expires_at")),
-            token=read_text(found.get("token")),
-            ip_address=_optional(found.get("ip_address")),
-            user_agent=_optional(found.get("user_agent")),
-            created_at=read_time(found.get("created_at")),
-            updated_at=read_time(found.get("updated_at")),
+            read_text(get("id")),
+            read_text(get("user_id")),
+            read_time(get("expires_at")),
+            read_text(get("token")),
+            _optional(get("ip_address")),
+            _optional(get("user_agent")),
+            read_time(get("created_at")),
+            read_time(get("updated_at")),
         )
 
 
@@ -76,8 +78,7 @@ class Client(NamedTuple):
 NOWHERE = Client(None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class DjangoPart:
+class DjangoPart(NamedTuple):
     """What Django adds to a session, in a hash of its own, since RustAuth keeps no other fields.
 
     ``data`` is Django's dictionary as the serializer wrote it. ``ends_at`` is when the session ends
@@ -85,12 +86,15 @@ class DjangoPart:
     the session is in a database as well; it begins with "fill" as long as that is not sure.
     """
 
-    data: bytes = field(repr=False)
+    data: bytes
     seen_at: datetime
-    address: str | None = field(default=None, repr=False)
+    address: str | None = None
     agent: str | None = None
     ends_at: datetime | None = None
     state: str = ""
+
+    def __repr__(self) -> str:
+        return f"<DjangoPart: {self.state}>"
 
     @property
     def client(self) -> "Client":
@@ -120,12 +124,12 @@ class DjangoPart:
         """A hash that was stored; None if it is corrupt, or none at all."""
         try:
             return cls(
-                data=fields["data"],
-                seen_at=moment(int(fields["seen_at"])),
-                address=fields.get("seen_address", b"").decode("utf-8", "replace") or None,
-                agent=fields.get("seen_agent", b"").decode("utf-8", "replace") or None,
-                ends_at=moment(int(fields["ends_at"])) if fields.get("ends_at") else None,
-                state=fields.get("state", b"").decode("ascii", "replace"),
+                fields["data"],
+                moment(int(fields["seen_at"])),
+                fields.get("seen_address", b"").decode("utf-8", "replace") or None,
+                fields.get("seen_agent", b"").decode("utf-8", "replace") or None,
+                moment(int(fields["ends_at"])) if fields.get("ends_at") else None,
+                fields.get("state", b"").decode("ascii", "replace"),
             )
         except (KeyError, ValueError, OverflowError):
             return None

@@ -9,7 +9,6 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from secrets import randbelow
 from typing import Any, NamedTuple
@@ -82,32 +81,28 @@ class Rows:
         try:
             # A savepoint, since an error would end the caller's transaction.
             with transaction.atomic(using=self._alias):
-                self._model(**columns(session, self._secrets[0])).save(
-                    force_insert=True, using=self._alias
-                )
+                self._model(**self._columns(session)).save(force_insert=True, using=self._alias)
         except IntegrityError:
             return False
         return True
 
     def save(self, session: Session) -> bool:
         """Change a session, if it is alive. Is it?"""
-        changed = columns(session, self._secrets[0])
+        changed = self._columns(session)
         return bool(self._there(changed.pop("key")).update(**changed, mark=0))
 
     def touch(self, session: Session, before: DjangoPart) -> bool:
         """Change the times of a session, and where it was seen, if it is alive and nobody has
         written since it was read as ``before``. Is that so?
         """
-        changed = columns(session, self._secrets[0])
+        changed = self._columns(session)
         unchanged = self._there(changed["key"]).filter(visit=visit_of(before))
         names = ("record", "visit", "expires_at")
         return bool(unchanged.update(**{name: changed[name] for name in names}))
 
     def move(self, before: str, session: Session) -> bool:
         """Give a session another token, if it is alive. Is it?"""
-        return bool(
-            self._there(key_of(before)).update(**columns(session, self._secrets[0]), mark=0)
-        )
+        return bool(self._there(key_of(before)).update(**self._columns(session), mark=0))
 
     def confirm(self, token: str, part: DjangoPart) -> bool:
         """Is the row of a token alive, and as it was read? This is a write: it waits for the writes
@@ -123,7 +118,7 @@ class Rows:
 
     def bury(self, session: Session) -> None:
         """Keep the row of a session that has ended, since the server may still have it."""
-        fields = columns(session, self._secrets[0])
+        fields = self._columns(session)
         self._model(**fields, is_ended=True, mark=new_mark()).save(using=self._alias)
         self._marked()
 
@@ -171,6 +166,22 @@ class Rows:
         rows.filter(is_ended=True).delete()
         rows.filter(is_ended=False).update(mark=0)
 
+    def _columns(self, session: Session) -> dict[str, Any]:
+        """The row of a session."""
+        record, part = session
+        assert part is not None
+        key = key_of(record.token)
+        return {
+            "key": key,
+            "sealed": seal(record.token, key, self._secrets[0]),
+            "session_id": record.id,
+            "user_id": record.user_id,
+            "record": record._replace(token="").to_json(),
+            "data": part.data,
+            "visit": visit_of(part),
+            "expires_at": to_milliseconds(session.expires_at - EPOCH, "expires_at"),
+        }
+
     def _marked(self) -> None:
         transaction.on_commit(self.on_mark, using=self._alias)
 
@@ -190,23 +201,6 @@ class Rows:
         return rows if user_id is None else rows.filter(user_id=user_id)
 
 
-def columns(session: Session, secret: bytes) -> dict[str, Any]:
-    """The row of a session."""
-    record, part = session
-    assert part is not None
-    key = key_of(record.token)
-    return {
-        "key": key,
-        "sealed": seal(record.token, key, secret),
-        "session_id": record.id,
-        "user_id": record.user_id,
-        "record": replace(record, token="").to_json(),
-        "data": part.data,
-        "visit": visit_of(part),
-        "expires_at": to_milliseconds(session.expires_at - EPOCH, "expires_at"),
-    }
-
-
 def visit_of(part: DjangoPart) -> str:
     """The fields of the hash that a visit changes, as the row has them."""
     return json.dumps({name: value.decode() for name, value in part.visit().items()})
@@ -220,7 +214,7 @@ def read(row: Any, token: str) -> Session | None:
     except ValueError:
         return None
     part = DjangoPart.from_fields({"data": bytes(row.data), **visit, "state": b"row"})
-    return Session(replace(record, token=token), part) if record and part else None
+    return Session(record._replace(token=token), part) if record and part else None
 
 
 def key_of(token: str) -> str:

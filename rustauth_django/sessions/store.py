@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,11 +12,10 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.dispatch import Signal
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 from django.utils.timezone import is_aware, make_aware
 
 from ..audit import record_revoked
-from ..conf import get_settings, of_django
+from ..conf import get_settings
 from ..connections import arun, get_feature, get_guard, run
 from ..exceptions import BackendError
 from ..signals import session_moved, session_started, sessions_revoked
@@ -40,9 +38,8 @@ def user_sessions() -> UserSessions:
     return get_feature(sessions_on)
 
 
-def read_data(content: bytes) -> dict[str, Any] | None:
+def read_data(content: bytes, serializer: Any) -> dict[str, Any] | None:
     """The dictionary that a serializer has written; None if it cannot be read."""
-    serializer = import_string(of_django("SESSION_SERIALIZER"))
     try:
         data = serializer().loads(content)
     except Exception as error:  # noqa: BLE001  # as Django does; a serializer may raise anything
@@ -182,7 +179,7 @@ class SessionStore(SessionBase):
     def _taken_over(self, old: Old, token: str) -> tuple[SessionRecord, DjangoPart]:
         """A session with the content of another engine's, and with its end."""
         record, part = self._made(None, old.data, self.serializer().dumps(old.data), token)
-        return replace(record, expires_at=min(record.expires_at, old.expires_at)), part
+        return record._replace(expires_at=min(record.expires_at, old.expires_at)), part
 
     def _loaded(self, session: Session | None) -> dict[str, Any]:
         data = self._read(session.part) if session else {}
@@ -203,7 +200,7 @@ class SessionStore(SessionBase):
 
     def _read(self, part: DjangoPart | None) -> dict[str, Any]:
         """The dictionary in a session; an empty one if there is none that can be read."""
-        data = {} if part is None else read_data(part.data)
+        data = {} if part is None else read_data(part.data, self.serializer)
         # Perhaps, if it cannot be read; in any case nobody is signed in from now on.
         self._had_user = data is None or SESSION_KEY in data
         if data is None or part is None:
@@ -314,7 +311,7 @@ class SessionStore(SessionBase):
         ended = yield from user_sessions().put(record, part, how, is_new_login=is_new_login)
         if ended is None:
             raise CreateError if must_create else UpdateError
-        self._found = Session(record, replace(part, state=user_sessions().state))
+        self._found = Session(record, part._replace(state=user_sessions().state))
         self._content, self._had_user = written, SESSION_KEY in data
         old = before and before.record
         if old and old.token == record.token and old.user_id not in ("", record.user_id):
@@ -327,7 +324,7 @@ class SessionStore(SessionBase):
         """
         if written == self._content or is_steady(self.serializer):
             return written == self._content
-        stored = read_data(self._content)
+        stored = read_data(self._content, self.serializer)
         return stored == data and repr(stored) == repr(data)  # 1 is not True
 
     def _started(self, ended: list[Indexed]) -> Iterator[Event]:
@@ -396,8 +393,7 @@ class SessionStore(SessionBase):
             user_id = user_id_of(data[SESSION_KEY])
         created_at = now if sign_in else old.created_at
         expires_at, ends_at = self._ends(data, now, created_at)
-        record = replace(
-            old,
+        record = old._replace(
             user_id=user_id,
             expires_at=expires_at,
             token=token,
@@ -492,13 +488,13 @@ class SessionStore(SessionBase):
         written = self.serializer().dumps(data)
         record, part = self._made(before, data, written, new_token())
         if (yield from user_sessions().move(before.record, record, part)):
-            self._found = Session(record, replace(part, state=user_sessions().state))
+            self._found = Session(record, part._replace(state=user_sessions().state))
             self._session_key = sign(record.token)
             self._content, self.modified = written, True
             return "moved"
         if before.record.user_id and not (yield from user_sessions().has_moved(before.record)):
             return "ended"
-        self._found = before._replace(record=replace(before.record, id=new_id(), token=""))
+        self._found = before._replace(record=before.record._replace(id=new_id(), token=""))
         return "unknown"
 
     @classmethod

@@ -15,7 +15,6 @@ server: by each process that has noticed the outage, by each new process, and by
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -27,8 +26,8 @@ from ..engine.operations import GetMany
 from ..engine.plans import Call
 from ..engine.records import EPOCH
 from ..exceptions import BackendError, BackendOverloaded, BackendUnavailable
-from .index import Indexed, SessionPlan, UserSessions, is_token, new_id
-from .operations import DropTokens, EndSessions, How, WriteSession
+from .index import Indexed, SessionPlan, UserSessions, new_id
+from .operations import DropTokens, How, WriteSession
 from .records import DjangoPart, Session, SessionRecord
 from .rows import Marked, Rows, key_of
 
@@ -76,7 +75,7 @@ class StoredSessions(UserSessions):
     ) -> "SessionPlan[list[Indexed] | None]":
         if how == "KEEP":  # a session of a RustAuth service has no row
             return (yield from super().put(record, part, how))
-        session = Session(record, replace(part, state="row"))
+        session = Session(record, part._replace(state="row"))
         count = 0
         if how == "NX":
             begun = yield from self._begin(session)
@@ -106,7 +105,7 @@ class StoredSessions(UserSessions):
     def move(
         self, before: SessionRecord, record: SessionRecord, part: DjangoPart
     ) -> SessionPlan[bool]:
-        session = Session(record, replace(part, state="row"))
+        session = Session(record, part._replace(state="row"))
         if part.state != "row" or not (yield Call(self._rows.move, (before.token, session))):
             # There is no row that could move: the copy decides.
             if not (yield from super().move(before, *_both(session))):
@@ -227,9 +226,9 @@ class StoredSessions(UserSessions):
         and then it is filled in from the row, as a session that has begun meanwhile.
         """
         record, part = _both(session)
-        nonce = f"fill {new_id()}"
+        copy = part._replace(state=f"fill {new_id()}")
         try:
-            count = yield from self._write_copy(record, replace(part, state=nonce), "NX")
+            count = yield from self._write_copy(record, copy, "NX")
         except AWAY:
             self._doubt()
             return 0 if (yield Call(self._rows.insert, (session,))) else None
@@ -239,7 +238,6 @@ class StoredSessions(UserSessions):
             yield from self._end_copies([record.token])
             return None
         try:
-            copy = replace(part, state=nonce)
             if (yield from self._write_copy(record, copy, "CONFIRM")) is None:
                 yield from self._fill(record.token)
         except AWAY:
@@ -284,7 +282,7 @@ class StoredSessions(UserSessions):
             if session is None:
                 return None
             record, part = _both(session)
-            copy = replace(part, state=f"fill {new_id()}")
+            copy = part._replace(state=f"fill {new_id()}")
             is_filled = False
             try:
                 is_filled = (yield from self._write_copy(record, copy, "FILL")) is not None
@@ -349,10 +347,7 @@ class StoredSessions(UserSessions):
                 return
             if not marked:
                 break
-            tokens = [row.token for row in marked if row.token and is_token(row.token)]
-            if tokens:
-                keys, hashes = map(self._key, tokens), map(self._hash, tokens)
-                yield EndSessions(tuple(keys), tuple(hashes))
+            yield from self._end_copies([row.token for row in marked if row.token])
             for row in marked:
                 if row.token == user_token(row.user_id):
                     yield from self._revoke_before(row)

@@ -43,12 +43,12 @@ async def arevoke_session(user: Any, id: str) -> bool:
 def revoke_sessions(user: Any) -> int:
     """End all sessions of a user. How many there were."""
     user_id = user_id_of(user.pk)
-    return tell(user, user_id, run(get_feature(sessions_on).revoke(user_id)))
+    return tell(user, user_id, run(revoking_but(user_id, None)))
 
 
 async def arevoke_sessions(user: Any) -> int:
     user_id = user_id_of(user.pk)
-    return await atell(user, user_id, await arun(get_feature(sessions_on).revoke(user_id)))
+    return await atell(user, user_id, await arun(revoking_but(user_id, None)))
 
 
 def revoke_other_sessions(request: HttpRequest) -> int:
@@ -74,13 +74,13 @@ def _infos(sessions: Iterable[Session], request: HttpRequest | None) -> list[Ses
 
 
 def _revoking_one(user_id: str, id: str) -> SessionPlan[list[Indexed]]:
-    names = {id, unsign(id)}
+    sessions, names = get_feature(sessions_on), {id, unsign(id)}
     meant = [
         (token, record)
-        for token, record in (yield from get_feature(sessions_on).indexed(user_id))
+        for token, record in (yield from sessions.indexed(user_id))
         if record and record.user_id == user_id and names & {record.id, token}
     ]
-    return (yield from get_feature(sessions_on).end(user_id, meant))
+    return (yield from sessions.end(user_id, meant))
 
 
 def revoking_but(user_id: str, spared: str | None) -> SessionPlan[list[Indexed]]:

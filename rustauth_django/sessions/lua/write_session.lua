@@ -23,17 +23,19 @@ local function key_of(kind)
 end
 local record, hash, index = key_of('r'), key_of('h'), key_of('i')
 
-local state = hash and how ~= 'NX' and redis.call('HGET', hash, 'state') or ''
-local is_filled = string.sub(state or '', 1, 4) == 'fill'
-if how == 'CONFIRM' and hash and state ~= ARGV[6] then
-  return -1
-elseif how == 'FILL' and state and state ~= '' and not is_filled then
-  return -1
-elseif is_filled and how ~= 'FILL' and how ~= 'CONFIRM' then
-  return -1 -- what was filled in is nothing yet
-end
-if hash and how == 'TOUCH' and redis.call('HGET', hash, 'seen_at') ~= ARGV[7] then
-  return -1
+if hash and how ~= 'NX' then
+  local fields = redis.call('HMGET', hash, 'state', 'seen_at')
+  local state, seen_at = fields[1] or '', fields[2]
+  local is_filled = string.sub(state, 1, 4) == 'fill'
+  if how == 'CONFIRM' and state ~= ARGV[6] then
+    return -1
+  elseif how == 'FILL' and state ~= '' and not is_filled then
+    return -1
+  elseif is_filled and how ~= 'FILL' and how ~= 'CONFIRM' then
+    return -1 -- what was filled in is nothing yet
+  elseif how == 'TOUCH' and seen_at ~= ARGV[7] then
+    return -1
+  end
 end
 if record and how == 'KEEP' then
   if redis.call('PTTL', record) == -2 then
