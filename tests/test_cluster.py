@@ -23,7 +23,7 @@ from rustauth_django import (
 )
 from rustauth_django.engine.cluster import redirection_of
 from rustauth_django.engine.opening import open_cluster_client
-from rustauth_django.engine.operations import Delete, Describe, Get, Set, Take
+from rustauth_django.engine.operations import Delete, Describe, Get, GetMany, Set, Take
 from rustauth_django.limits.rates import ALGORITHM_NAMES
 
 from .clusters import ABLE, SIZE, Cluster
@@ -452,6 +452,80 @@ def test_a_slot_that_moves_is_followed(
     assert storage.get(f"x{key}") == "value"
     next(back)
     assert storage.take(f"x{key}") == "value"
+
+
+def keys_on_each(cluster: Cluster, prefix: str, each: int = 2) -> list[str]:
+    """So many keys on each of the servers."""
+    found: dict[int, list[str]] = {server: [] for server in range(SIZE)}
+    for number in itertools.count():
+        on_this = found[cluster.owner(f"{prefix}{number}")]
+        if len(on_this) < each:
+            on_this.append(f"{prefix}{number}")
+        if all(len(keys) == each for keys in found.values()):
+            break
+    return [key for keys in found.values() for key in keys]
+
+
+def test_several_reads_go_to_all_servers_at_once(
+    prefix: str, runner: asyncio.Runner | None
+) -> None:
+    """Nobody waits for one of them before the next is asked; keys come in their order."""
+    options = {"socket_timeout": 0.5, "socket_connect_timeout": 5}
+    with (
+        Cluster() as cluster,
+        RustAuthStores.from_url(cluster.url, client_options=options, cluster=True) as stores,
+    ):
+        face, keys = Face(stores.backend, runner), keys_on_each(cluster, prefix)
+        for key in keys[1:]:
+            face.run(Set(key, key, 60_000))
+        assert face.run(GetMany(tuple(keys))) == [None, *keys[1:]]
+        asked = counted(cluster, "get")
+        for silent in cluster.servers:
+            silent.stop_answering()
+            with pytest.raises(BackendUnavailable):
+                face.run(GetMany(tuple(keys)))
+            silent.answer_again()
+        assert face.run(GetMany(tuple(keys))) == [None, *keys[1:]]
+        # Each time all servers were asked; those that said nothing did so later, or never.
+        assert counted(cluster, "get") - asked >= 3 * (SIZE - 1) * 2 + len(keys)
+        if runner:
+            runner.run(stores.aclose())
+
+
+def test_several_reads_follow_a_slot_that_moves(
+    cluster: Cluster, stores: RustAuthStores, prefix: str, runner: asyncio.Runner | None
+) -> None:
+    """While it moves and after."""
+    face, keys = Face(stores.backend, runner), keys_on_each(cluster, prefix)
+    for key in keys[1:]:
+        face.run(Set(key, key, 60_000))
+    with redis.Redis(port=cluster.servers[1].port) as raw:
+        raw.delete(keys[3])
+        raw.lpush(keys[3], "x")
+    found = [None, *keys[1:3], None, *keys[4:]]
+    for source, target in ((0, 2), (2, 0)):
+        moving = move(cluster, key_slot(keys[0].encode()), source, target)
+        next(moving)
+        assert face.run(GetMany(tuple(keys))) == found
+        next(moving)
+        assert face.run(GetMany(tuple(keys))) == found
+
+
+def test_threads_that_read_of_all_servers_do_not_block_each_other(
+    cluster: Cluster, prefix: str
+) -> None:
+    """With one connection to each server."""
+    options = {**PATIENT, "max_connections": 1}
+    keys = tuple(keys_on_each(cluster, prefix))
+    with (
+        RustAuthStores.from_url(cluster.url, client_options=options, cluster=True) as stores,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        for key in keys:
+            stores.backend.run(Set(key, key, 60_000))
+        orders = [keys, keys[::-1], keys[2:] + keys[:2], keys[4:] + keys[:4]]
+        calls = [pool.submit(stores.backend.run, GetMany(order)) for order in orders * 100]
+        assert [call.result() for call in calls] == [list(order) for order in orders] * 100
 
 
 async def test_a_slot_that_moves_is_followed_by_a_callers_clients(

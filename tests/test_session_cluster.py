@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+import redis
 
-from rustauth_django import secondary_storage
+from rustauth_django import BackendUnavailable, secondary_storage
 from rustauth_django.connections import get_stores
 from rustauth_django.sessions import list_sessions, revoke_sessions
 
@@ -40,6 +41,7 @@ from .test_sessions import (
     test_tokens_that_are_gone_fall_out,
     test_what_django_adds_to_a_session_of_rustauths_is_beside_it,
 )
+from .test_wire import calls
 
 # The tests are those of a single server; here they find this module's fixtures.
 __all__ = [
@@ -98,6 +100,27 @@ def test_both_halves_come_and_go(store: Store) -> None:
     assert revoke_sessions(person(1)) == 30
     assert all(stored(one.token) is hash_of(one.token) is None for one in made)
     assert secondary_storage.list_keys() == []
+
+
+def test_both_halves_are_read_at_once(store: Store, cluster: Cluster, prefix: str) -> None:
+    """A request waits for the slower of the two servers, not for one after the other."""
+    while True:
+        session = store(_auth_user_id="1", cart=[1])
+        session.save()
+        token = session.target.token
+        halves = f"{prefix}secondary:session:{token}", f"{prefix}django:session:{token}"
+        record, hash = (cluster.servers[cluster.owner(key)] for key in halves)
+        if record is not hash:
+            break
+    for silent, other, command in ((record, hash, "hmget"), (hash, record, "get")):
+        with redis.Redis(port=other.port) as raw:
+            calls(raw)
+            silent.stop_answering()
+            with pytest.raises(BackendUnavailable):
+                store(session.target.session_key).get("cart")
+            silent.answer_again()
+            assert calls(raw) == {command: 1}
+    assert store(session.target.session_key).get("cart") == [1]
 
 
 def test_a_hash_without_a_record_is_nothing(store: Store) -> None:

@@ -7,6 +7,7 @@ other threads wait or, with asyncio, lose their connections; and it ignores TLS 
 not know.
 """
 
+import asyncio
 import random
 import re
 import time
@@ -26,7 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from .backends import TRANSLATED, ServerBackend, is_handlers
-from .commands import Command
+from .commands import Command, Several
 from .operations import InvalidReply, Operation, array, integer, text
 from .plans import Plan, adrive, drive
 from .protocol import Overload, is_raised_in
@@ -58,12 +59,22 @@ class Topology(NamedTuple):
     lowest: dict[Address, int]
 
 
+#: What a plan of the cluster yields. A list is sent at once; its answer has replies and exceptions.
+Step: TypeAlias = Sending | list[Sending]
+
+
 class Node(Protocol):
     """One server of a cluster."""
 
     location: str
 
-    def perform(self, command: Command, *, asking: bool = False) -> Any: ...
+    def perform(
+        self,
+        command: Command,
+        *,
+        asking: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Any: ...
     async def aperform(self, command: Command, *, asking: bool = False) -> Any: ...
     def close(self) -> None: ...
     async def aclose(self) -> None: ...
@@ -160,29 +171,84 @@ class ClusterBackend(ServerBackend):
         for node in list(self._nodes.values()):
             await node.aclose()
 
-    def _send(self, sending: Sending) -> Any:
-        return self._node(sending.address).perform(sending.command, asking=sending.asking)
+    def _send(self, step: Step) -> Any:
+        if isinstance(step, Sending):
+            return self._node(step.address).perform(step.command, asking=step.asking)
+        outcomes: list[Any] = [None] * len(step)
 
-    async def _asend(self, sending: Sending) -> Any:
-        return await self._node(sending.address).aperform(sending.command, asking=sending.asking)
+        def ask(place: int) -> None:
+            if place < len(step) and outcomes[place] is None:
+                address, command, _ = step[place]
+                try:
+                    outcomes[place] = self._node(address).perform(
+                        command, meanwhile=lambda: ask(place + 1)
+                    )
+                except Exception as error:  # noqa: BLE001  # the plan decides
+                    outcomes[place] = error
+                ask(place + 1)  # if this was never sent
+
+        ask(0)
+        return outcomes
+
+    async def _asend(self, step: Step) -> Any:
+        if isinstance(step, Sending):
+            return await self._node(step.address).aperform(step.command, asking=step.asking)
+        sent = [self._node(address).aperform(command) for address, command, _ in step]
+        return await asyncio.gather(*sent, return_exceptions=True)
 
     def _node(self, address: Address) -> Node:
         node = self._nodes.get(address)
         # If two threads come here at once, one of the two nodes is never used.
         return node or self._nodes.setdefault(address, self._open_node(*address))
 
-    def _route(self, command: tuple[Any, ...]) -> Plan[Sending, Any]:
-        match command:
-            case ("SCAN", cursor, *options):
-                return (yield from self._scan(cursor, options))
-            case ("EVALSHA" | "EVAL", _, _, key, *_) | (_, key, *_):
-                slot = key_slot(key)
-            case _:
-                slot = 0
+    def _route(self, command: tuple[Any, ...]) -> Plan[Step, Any]:
+        if isinstance(command, Several):
+            return (yield from self._to_slots(command.commands))
+        if command[0] == "SCAN":
+            _, cursor, *options = command
+            return (yield from self._scan(cursor, options))
         topology = yield from self._topology()
-        return (yield from self._to_slot(topology, slot, command))
+        return (yield from self._to_slot(topology, slot_of(command), command))
 
-    def _scan(self, position: int, options: list[Any]) -> Plan[Sending, Any]:
+    def _to_slots(self, commands: Sequence[Command]) -> Plan[Step, list[Any]]:
+        """Send commands that only read to all of their servers at once."""
+        topology = yield from self._topology()
+        slots = [slot_of(command) for command in commands]
+        places: dict[Address, list[int]] = {}
+        for place, slot in enumerate(slots):
+            places.setdefault(self._owner(topology, slot), []).append(place)
+        # Threads that hold connections of some servers want those of others in the same order.
+        step = [
+            Sending(address, Several.of(*(commands[place] for place in places[address])))
+            for address in sorted(places)
+        ]
+        replies: list[Any] = [None] * len(commands)
+        for sending, outcome in zip(step, (yield step), strict=True):
+            asked = places[sending.address]
+            if isinstance(outcome, BaseException):
+                self._note(outcome)
+                if redirection_of(outcome) is None:
+                    raise outcome
+                outcome = []
+                for place in asked:
+                    one = Several.of(commands[place])
+                    outcome += yield from self._to_slot(topology, slots[place], one)
+            for place, reply in zip(asked, outcome, strict=True):
+                replies[place] = reply
+        return replies
+
+    def _owner(self, topology: Topology, slot: int) -> Address:
+        address = topology.owners[slot]
+        if address is None:
+            self._is_doubtful = True
+            raise RedisConnectionError(f"no server holds slot {slot}")
+        return address
+
+    def _note(self, error: BaseException) -> None:
+        # An overload says nothing about the servers.
+        self._is_doubtful |= not isinstance(error, Overload)
+
+    def _scan(self, position: int, options: list[Any]) -> Plan[Step, Any]:
         """One page of a walk from server to server, by their lowest slots.
 
         The cursor holds that slot beside the server's own cursor, so that a walk goes on
@@ -200,18 +266,14 @@ class ClusterBackend(ServerBackend):
             slot = next((start for start in starts if start > slot), 0)
         return [cursor * SLOTS + slot, keys]
 
-    def _to_slot(self, topology: Topology, slot: int, command: Command) -> Plan[Sending, Any]:
+    def _to_slot(self, topology: Topology, slot: int, command: Command) -> Plan[Step, Any]:
         """Send a command to the server that holds a slot, and follow redirections."""
-        address, asking = topology.owners[slot], False
-        if address is None:
-            self._is_doubtful = True
-            raise RedisConnectionError(f"no server holds slot {slot}")
+        address, asking = self._owner(topology, slot), False
         for _ in range(MAX_REDIRECTIONS):
             try:
                 return (yield Sending(address, command, asking))
             except Exception as error:
-                # An overload says nothing about the servers.
-                self._is_doubtful |= not isinstance(error, Overload)
+                self._note(error)
                 redirection = redirection_of(error)
                 if redirection is None:
                     raise
@@ -221,7 +283,7 @@ class ClusterBackend(ServerBackend):
                     topology.owners[slot] = address
         raise ClusterError("the servers refer to each other")
 
-    def _topology(self, *, anew: bool = False) -> Plan[Sending, Topology]:
+    def _topology(self, *, anew: bool = False) -> Plan[Step, Topology]:
         """Which server holds which slots, as last known; ``anew`` asks in any case."""
         known = self._known
         now = time.monotonic()
@@ -248,6 +310,14 @@ class ClusterBackend(ServerBackend):
         return known
 
 
+def slot_of(command: Command) -> int:
+    """The slot of the key of a command; without a key any will do."""
+    match command:
+        case ("EVALSHA" | "EVAL", _, _, key, *_) | (_, key, *_):
+            return int(key_slot(key if isinstance(key, bytes) else str(key).encode()))
+    return 0
+
+
 def read_topology(reply: Any, host: str, remap: Callable[[str, int], Address]) -> Topology:
     """What CLUSTER SLOTS says; a server that is named by its port alone is at ``host``."""
     topology = Topology([None] * SLOTS, {})
@@ -265,7 +335,7 @@ def read_topology(reply: Any, host: str, remap: Callable[[str, int], Address]) -
     return topology
 
 
-def redirection_of(error: Exception) -> AskError | None:
+def redirection_of(error: BaseException) -> AskError | None:
     """The redirection in a server's error, if it is one.
 
     In early versions of redis-py only the cluster client makes a class of its own of it.

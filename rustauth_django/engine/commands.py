@@ -22,20 +22,20 @@ class Packed(tuple[str | bytes | int, ...]):
 
 
 class Several(Packed):
-    """Commands that are sent in one write; their keys need not share a slot, so it is not for
-    clusters.
+    """Commands that are sent in one write, or in a cluster in one to each server.
 
     Their reply is the list of their replies, in which None stands for a key of another type. The
-    first other error is the error of all.
+    first other error is the error of all. In a cluster some may be sent twice, so they must only
+    read.
     """
 
-    size: int
+    commands: tuple[Command, ...]
 
     @classmethod
     def of(cls, *commands: Command) -> "Several":
         """These commands, one after the other."""
         several = cls(commands[0])
-        several.size = len(commands)
+        several.commands = commands
         several.packed = b"".join(map(pack, commands))
         return several
 

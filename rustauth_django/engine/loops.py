@@ -106,7 +106,7 @@ class Waiting(NamedTuple):
 
     packed: bytes
     asking: bool
-    size: int
+    size: int | None
     future: "asyncio.Future[Any]"
     ends_at: float
 
@@ -141,8 +141,8 @@ class Stream(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._is_readable = watch(self._transport.get_extra_info("socket"))
 
-    def call(self, packed: bytes, asking: bool, size: int) -> "asyncio.Future[Any]":
-        """Send, now or in turn; the future is the reply, or that to ``size`` commands."""
+    def call(self, packed: bytes, asking: bool, size: int | None) -> "asyncio.Future[Any]":
+        """Send, now or in turn; the future is the reply, or those to ``size`` commands."""
         future = self._loop.create_future()
         if not self.is_usable:
             # The connection was lost since the caller chose this stream.
@@ -155,13 +155,15 @@ class Stream(asyncio.Protocol):
             self._send(packed, asking, size, future)
         return future
 
-    def _send(self, packed: bytes, asking: bool, size: int, future: "asyncio.Future[Any]") -> None:
+    def _send(
+        self, packed: bytes, asking: bool, size: int | None, future: "asyncio.Future[Any]"
+    ) -> None:
         ends_at = None if self._seconds is None else self._loop.time() + self._seconds
         is_alone = not self._in_flight
         if asking:
             packed = ASKING + packed
             self._in_flight.append(Call(None, ends_at))
-        if size == 1:
+        if size is None:
             self._in_flight.append(Call(future, ends_at))
         else:
             self._in_flight.extend([Call(future, ends_at, size, [])] * size)
@@ -365,7 +367,7 @@ class LoopWire:
                 if stream is None or not stream.is_usable:
                     stream = await self._open(is_walk)
             assert stream is not None
-            size = command.size if isinstance(command, Several) else 1
+            size = len(command.commands) if isinstance(command, Several) else None
             reply = stream.call(packed, asking, size)
         finally:
             self._coming[is_walk] -= 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ..exceptions import BackendError
-from .commands import Command, Script
+from .commands import Command, Script, Several
 from .memory import Memory
 from .plans import Plan
 
@@ -240,13 +240,28 @@ class GetMany(Operation[list[str | None]]):
         return [memory.get(key) for key in self.keys]
 
     def across_slots(self) -> "Plan[Operation[Any], list[str | None]] | None":
-        return self._one_by_one() if len(self.keys) > 1 else None
+        return self._each() if len(self.keys) > 1 else None
 
-    def _one_by_one(self) -> "Plan[Operation[Any], list[str | None]]":
-        found: list[str | None] = []
-        for key in self.keys:
-            found += yield GetMany((key,))
+    def _each(self) -> "Plan[Operation[Any], list[str | None]]":
+        found: list[str | None] = yield GetEach(self.keys)
         return found
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GetEach(Operation[list[str | None]]):
+    """The same, where the keys may be on different servers."""
+
+    label = "secondary get"
+    keys: tuple[str, ...]
+
+    def command(self) -> Command:
+        return Several.of(*(("GET", encode(key)) for key in self.keys))
+
+    def answer(self, reply: Any) -> list[str | None]:
+        return texts(reply, len(self.keys))
+
+    def in_memory(self, memory: Memory) -> list[str | None]:
+        return [memory.get(key) for key in self.keys]
 
 
 class Page(NamedTuple):

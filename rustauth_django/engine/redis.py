@@ -1,5 +1,6 @@
 """One server, Redis or Valkey."""
 
+from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
@@ -35,8 +36,14 @@ class RedisBackend(ServerBackend):
         self._loops = LoopWires(client, async_pool)
         self.location = describe_location(pool)
 
-    def perform(self, command: Command, *, asking: bool = False) -> Any:
-        return self._wire.call(command, asking=asking)
+    def perform(
+        self,
+        command: Command,
+        *,
+        asking: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Any:
+        return self._wire.call(command, asking=asking, meanwhile=meanwhile)
 
     async def aperform(self, command: Command, *, asking: bool = False) -> Any:
         return await self._loops.call(command, asking=asking)

@@ -147,12 +147,20 @@ class Line:
             self._socket.settimeout(self._seconds)
         return False
 
-    def call(self, packed: bytes, replies: int, gathered: list[Any] | None = None) -> Any:
+    def call(
+        self,
+        packed: bytes,
+        replies: int,
+        gathered: list[Any] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Any:
         """Send, and return the last of ``replies`` replies; one deadline is for all of it. All of
-        them are added to ``gathered``.
+        them are added to ``gathered``. ``meanwhile`` is called as soon as the commands are sent.
         """
         started = time.monotonic()
         self._socket.sendall(packed)
+        if meanwhile is not None:
+            meanwhile()
         is_late = time.monotonic() - started > LONG_SEND
         ends_at = None if self._seconds is None else started + self._seconds
         if is_late:
@@ -258,7 +266,13 @@ class Wire:
         self._inside: deque[None] = deque()
         self._places = Places(self._most if self._owned else 0)
 
-    def call(self, command: Command, *, asking: bool = False) -> Any:
+    def call(
+        self,
+        command: Command,
+        *,
+        asking: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Any:
         """The reply to a command; raises redis-py's exceptions, those of sockets, ``Overload``."""
         packed = pack(command)
         if asking:
@@ -268,8 +282,8 @@ class Wire:
         try:
             if isinstance(command, Several):
                 replies: list[Any] = []
-                line.call(packed, command.size, replies)
-                reply = join(replies)
+                line.call(packed, len(command.commands) + asking, replies, meanwhile)
+                reply = join(replies[1:] if asking else replies)
             else:
                 reply = line.call(packed, 2 if asking else 1)
         except (RedisConnectionError, RedisTimeoutError, OSError):

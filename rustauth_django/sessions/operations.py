@@ -1,6 +1,6 @@
 """The operations on a session and its user's index, each one atomic step.
 
-On a cluster, the keys of a session are on different servers, so there it is a step for each key.
+On a cluster, the keys of a session are on different servers: there, to write is a step for each.
 As a session begins its hash is written first; from then on, what happens to the record decides. A
 hash without a record is nothing, and expires.
 """
@@ -14,7 +14,6 @@ from ..engine.commands import Command, Packed, Script, Several, pack_arguments
 from ..engine.memory import Memory
 from ..engine.operations import (
     Delete,
-    GetMany,
     InvalidReply,
     Operation,
     Unlink,
@@ -46,26 +45,18 @@ class LoadSessions(Operation[list[Stored]]):
     hashes: tuple[str, ...]
 
     def command(self) -> Command:
-        reads = [read_of(encode(key)) for key in self.hashes]
-        return Several.of(("MGET", *map(encode, self.keys)), *reads)
+        records = [("GET", encode(key)) for key in self.keys]
+        return Several.of(*records, *(read_of(encode(key)) for key in self.hashes))
 
     def answer(self, reply: Any) -> list[Stored]:
-        records, *hashes = array(reply, 1 + len(self.hashes))
-        found = texts(records, len(self.keys))
-        return list(zip(found, map(read_fields, hashes), strict=True))
+        replies, size = array(reply, 2 * len(self.keys)), len(self.keys)
+        hashes = map(read_fields, replies[size:])
+        return list(zip(texts(replies[:size], size), hashes, strict=True))
 
     def in_memory(self, memory: Memory) -> list[Stored]:
         hashes = [memory.find_hash(key) for key in self.hashes]
         found = [memory.get(key) for key in self.keys]
         return list(zip(found, (one and one.content for one in hashes), strict=True))
-
-    def across_slots(self) -> "Plan[Operation[Any], list[Stored]]":
-        """One read for each key."""
-        found: list[Stored] = []
-        for key, hash in zip(self.keys, self.hashes, strict=True):
-            (text,) = yield GetMany((key,))
-            found.append((text, None if text is None else (yield ReadHash(hash))))
-        return found
 
 
 @dataclass(frozen=True, slots=True, repr=False)
