@@ -6,14 +6,10 @@ all problems at once.
 
 import hmac
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from http import HTTPMethod
 from importlib import import_module
-from inspect import signature
 from ipaddress import IPv6Address, ip_network
-from types import FunctionType, MethodType
 from typing import Any, get_args
 
 from django.conf import settings
@@ -21,7 +17,6 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.encoding import force_bytes, force_str
-from django.utils.module_loading import import_string
 
 from ..engine.keyspace import DEFAULT_PREFIX, DEFAULT_SCAN_COUNT, MAX_SESSIONS, PURPOSE
 from ..exceptions import InvalidConfig
@@ -32,6 +27,16 @@ from ..limits.options import GuardOptions, LoginRules
 from ..limits.rates import MAX_LOG, OnError, RateLimitRule, to_rules
 from ..limits.rules import RuleEntry, RuleSet, Selector, SelectorKind
 from .sections import Problem, Section, Wrong, did_you_mean, either, quote, shown
+from .values import (
+    is_bool,
+    is_int,
+    is_none_or_int,
+    is_options,
+    is_path,
+    is_short,
+    is_text,
+    read_function,
+)
 
 DEFAULTS: dict[str, Any] = {
     "URL": None,
@@ -219,7 +224,7 @@ def read_settings() -> tuple[Settings, list[Problem]]:
 def _read_top(top: Section) -> Settings:
     if top.raw.get("URL") is not None and top.raw.get("CACHE") is not None:
         top.problem("E004", "CACHE", 'and RUSTAUTH["URL"] are both set', "Keep one of them.")
-    options = top.get("CLIENT_OPTIONS", "a dictionary of client options", _is_options, secret=True)
+    options = top.get("CLIENT_OPTIONS", "a dictionary of client options", is_options, secret=True)
     if top.raw.get("CACHE") is not None and options:
         hint = "Set the options of that cache in CACHES."
         message = 'cannot change the connections of RUSTAUTH["CACHE"]'
@@ -229,19 +234,19 @@ def _read_top(top: Section) -> Settings:
         top.problem("E004", "CLUSTER", "needs a URL, not a cache", hint)
     limits = top.within("RATE_LIMIT", RATE_LIMIT_DEFAULTS)
     return Settings(
-        url=top.get("URL", "a URL", _is_text, secret=True) or "memory://",
-        cache=top.get("CACHE", "the name of a cache", _is_text),
-        cluster=top.get("CLUSTER", "True or False", _is_bool),
-        key_prefix=top.get("KEY_PREFIX", "text that is not empty", _is_text),
-        scan_count=top.get("SCAN_COUNT", "an int from 1 to 4294967295", _is_int(1, 2**32 - 1)),
+        url=top.get("URL", "a URL", is_text, secret=True) or "memory://",
+        cache=top.get("CACHE", "the name of a cache", is_text),
+        cluster=top.get("CLUSTER", "True or False", is_bool),
+        key_prefix=top.get("KEY_PREFIX", "text that is not empty", is_text),
+        scan_count=top.get("SCAN_COUNT", "an int from 1 to 4294967295", is_int(1, 2**32 - 1)),
         client_options=options,
-        telemetry=top.get("TELEMETRY", "True or False", _is_bool),
+        telemetry=top.get("TELEMETRY", "True or False", is_bool),
         plain_tokens=frozenset(top.each("PLAIN_TOKENS", "a list of purposes", _read_purpose)),
-        local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", _is_short),
+        local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", is_short),
         rate_limit=_read_rate_limit(limits),
         sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
         audit=_read_audit(top),
-        test_url=top.within("TEST", TEST_DEFAULTS).get("URL", "a URL", _is_text, secret=True),
+        test_url=top.within("TEST", TEST_DEFAULTS).get("URL", "a URL", is_text, secret=True),
     )
 
 
@@ -250,41 +255,41 @@ def _read_audit(top: Section) -> AuditOptions | None:
         return None
     section = top.within("AUDIT", AUDIT_DEFAULTS)
     section.get("TO", '"log"', lambda value: value == "log")
-    return AuditOptions(section.get("ADDRESSES", "True or False", _is_bool))
+    return AuditOptions(section.get("ADDRESSES", "True or False", is_bool))
 
 
 def _read_sessions(section: Section) -> SessionOptions:
-    is_limit = _is_none_or_int(1, 2**31)
+    is_limit = is_none_or_int(1, 2**31)
     most = section.get(
         "MAX_PER_USER",
         f"an int from 1 to {MAX_SESSIONS}, or None",
-        _is_none_or_int(1, MAX_SESSIONS),
+        is_none_or_int(1, MAX_SESSIONS),
     )
     secret = section.get(
         "COOKIE_SECRET",
         f"text of at least {SHORTEST_SECRET} characters",
-        lambda value: _is_text(value) and len(value) >= SHORTEST_SECRET,
+        lambda value: is_text(value) and len(value) >= SHORTEST_SECRET,
         secret=True,
     )
     return SessionOptions(
         cookie_secrets=(secret.encode(),) if secret else _derived_secrets(),
-        update_age=section.get("UPDATE_AGE", "seconds or None", _is_none_or_int(0, 2**31)),
+        update_age=section.get("UPDATE_AGE", "seconds or None", is_none_or_int(0, 2**31)),
         idle_age=section.get("IDLE_AGE", "an int of seconds above 0, or None", is_limit),
         max_age=section.get("MAX_AGE", "an int of seconds above 0, or None", is_limit),
         max_per_user=most or MAX_SESSIONS,
-        revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", _is_bool),
+        revoke_on_change=section.get("REVOKE_ON_CHANGE", "True or False", is_bool),
         adopt=_read_engine(section),
         database=section.get(
             "DATABASE",
             "the name of a database in DATABASES",
-            lambda value: _is_text(value) and value in settings.DATABASES,
+            lambda value: is_text(value) and value in settings.DATABASES,
         ),
     )
 
 
 def _read_engine(section: Section) -> type[SessionBase] | None:
     """The class of session stores of another engine."""
-    path = section.get("ADOPT", "the dotted path of a session engine", _is_text)
+    path = section.get("ADOPT", "the dotted path of a session engine", is_text)
     engine = None
     if path is not None:
         with section.noting("ADOPT"):
@@ -320,8 +325,8 @@ def _read_purpose(value: Any) -> str:
 
 def _read_rate_limit(section: Section) -> GuardOptions:
     get, each = section.get, section.each
-    enabled = get("ENABLED", "True, False or None", _is_bool)
-    base_path = get("BASE_PATH", 'a path like "/api/auth"', _is_path)
+    enabled = get("ENABLED", "True, False or None", is_bool)
+    base_path = get("BASE_PATH", 'a path like "/api/auth"', is_path)
     rules = each("RULES", "a list of rules", _read_entry, "E006")
     headers = each("IP_HEADERS", "a list of header names", _read_header)
     proxies = each("TRUSTED_PROXIES", "a list of addresses or networks", _read_network)
@@ -333,9 +338,9 @@ def _read_rate_limit(section: Section) -> GuardOptions:
             addresses=ClientAddresses(
                 tuple(headers),
                 tuple(proxies),
-                get("IPV6_SUBNET", "an int from 0 to 128", _is_int(0, 128)),
+                get("IPV6_SUBNET", "an int from 0 to 128", is_int(0, 128)),
             ),
-            track_ip=get("TRACK_IP", "True or False", _is_bool),
+            track_ip=get("TRACK_IP", "True or False", is_bool),
             missing_ip=get("MISSING_IP", either(MISSING_IP), lambda value: value in MISSING_IP),
             secret=force_str(settings.SECRET_KEY),
         ),
@@ -351,7 +356,7 @@ def _read_access(section: Section, name: str) -> Access:
     if isinstance(value, str) or callable(value):
         function = None
         with section.noting(name):
-            function = _read_function(value, 1, ACCESS_HINT)
+            function = read_function(value, 1, ACCESS_HINT)
         return Access(function=function)
     return Access(tuple(section.each(name, "a list of networks or a function", _read_network)))
 
@@ -366,7 +371,7 @@ def _read_login(section: Section) -> LoginRules:
                 # A bucket lists its attempts under way one by one, so the list needs a bound.
                 raise Wrong(f"must be at most {MAX_LOG} attempts", RATE_HINT)
             found[name.lower()] = rules
-    is_age = _is_none_or_int(1, MAX_COOKIE_AGE)
+    is_age = is_none_or_int(1, MAX_COOKIE_AGE)
     age = section.get("DEVICE_COOKIE", "an int of seconds above 0, or None", is_age)
     names = tuple(section.each("NAMES", "a list of fields of the user model", _read_field))
     return LoginRules(**found, device_age=age, names=names, is_set=bool(section.raw))
@@ -429,7 +434,7 @@ def _read_rates(
 
 def _read_entry(raw: Any) -> RuleEntry:
     if isinstance(raw, str) or callable(raw):
-        return RuleEntry(Selector(), _read_function(raw, 2, FUNCTION_HINT))
+        return RuleEntry(Selector(), read_function(raw, 2, FUNCTION_HINT))
     if not isinstance(raw, dict):
         raise Wrong("must be a dictionary or the dotted path of a function", RULE_HINT)
     for name in raw:
@@ -482,27 +487,9 @@ def _read_outcome(raw: dict[str, Any]) -> Any:
     if given == {"disabled"} and raw["disabled"] is True:
         return None
     if given == {"rule"}:
-        return _read_function(raw["rule"], 2, FUNCTION_HINT)
+        return read_function(raw["rule"], 2, FUNCTION_HINT)
     message = 'must have "window" and "max", or "rate", or "disabled": True, or "rule"'
     raise Wrong(message, RULE_HINT)
-
-
-def _read_function(value: Any, arguments: int, hint: str) -> Callable[..., Any]:
-    if isinstance(value, str):
-        try:
-            value = import_string(value)
-        except Exception as error:  # noqa: BLE001  # whatever the site's module does
-            text = f"cannot be imported: {type(error).__name__}: {error}"
-            raise Wrong(text, hint) from None
-    if not isinstance(value, FunctionType | MethodType | partial):
-        raise Wrong("must be a function, or its dotted path", hint)
-    try:
-        signature(value).bind(*[None] * arguments)
-    except TypeError:
-        number = {1: "one argument", 2: "two arguments"}[arguments]
-        raise Wrong(f"must take {number}", hint) from None
-    function: Callable[..., Any] = value
-    return function
 
 
 def _read_header(value: Any) -> str:
@@ -530,33 +517,3 @@ def _read_network(value: Any) -> Network:
     except ValueError:
         pass
     raise Wrong(f"must be an address or a network, not {shown(value)}", 'Like "10.0.0.0/8".')
-
-
-def _is_text(value: Any) -> bool:
-    is_encodable = isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
-    return is_encodable and bool(value)
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_short(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 60
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and not re.search(r"[?#*^:\s]", value)
-
-
-def _is_options(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
-
-
-def _is_int(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
-
-
-def _is_none_or_int(low: int, high: int) -> Callable[[Any], bool]:
-    is_int = _is_int(low, high)
-    return lambda value: value is None or is_int(value)
