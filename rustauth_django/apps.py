@@ -19,6 +19,7 @@ from .checks import (
     check_debug,
     check_deployment,
     check_logins,
+    check_peers,
     check_resets,
     check_settings,
     check_urls,
@@ -79,6 +80,7 @@ class RustAuthConfig(AppConfig):
         checks.register(check_debug)
         checks.register(check_audit)
         checks.register(check_logins)
+        checks.register(check_peers)
         checks.register(check_allauth)
         checks.register(check_urls, checks.Tags.urls)
         checks.register(check_resets, checks.Tags.urls)

@@ -1,20 +1,23 @@
 """System checks: every wrong setting, and what should not go into production.
 
-Errors: E001 RUSTAUTH is no dictionary, E002 unknown name, E003 wrong value, E004
-settings that exclude each other, E005 the backend cannot be opened, E006 a wrong rule, E007
-an authentication backend that takes passwords before the protection of logins, E008 a name that is
-no field of the user model.
-Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place,
-W004 limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule,
-W007 a cache whose connections wait for long, W008 proxies without a header, W012 304 responses
-without headers. Warnings of every ``check``: W009 a rule for what the URLconf does not have, W010 a
-one-time password reset that is not used, W011 an audit log that is dropped, W013 limits of
-django-allauth that answer first, W014 limits on logins without a protecting backend. Info: I001
-limits are off, since DEBUG is on.
+Errors: E001 RUSTAUTH is no dictionary, E002 unknown name, E003 wrong value, E004 settings that
+exclude each other, E005 the backend cannot be opened, E006 a wrong rule, E007 an authentication
+backend that takes passwords before the protection of logins, E008 and E010 a name that is no field
+of the user model, E009 a peer that cannot be opened, E011 the place of the middleware of peers.
+Warnings of ``check --deploy``: W001 memory storage, W002 no middleware, W003 its place, W004
+limiter off, W005 every proxy trusted, W006 strict limits loosened by a broad rule, W007 a cache
+whose connections wait for long, W008 proxies without a header, W012 304 responses without headers,
+W017 keys of a peer that are not fetched by https.
+Warnings of every ``check``: W009 a rule for what the URLconf does not have, W010 a one-time
+password reset that is not used, W011 an audit log that is dropped, W013 limits of django-allauth
+that answer first, W014 limits on logins without a protecting backend, W015 a field that does not
+tell the users of a peer apart, W016 middleware that comes before that of peers.
+Info: I001 limits are off, since DEBUG is on.
 """
 
 import logging
 from collections.abc import Iterator
+from importlib import import_module
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
@@ -56,6 +59,8 @@ ADD_PROTECTION = (
     'Set AUTHENTICATION_BACKENDS = ["rustauth_django.login.ModelBackend"], or put'
     " rustauth_django.login.LoginProtection first."
 )
+# By its path: nothing of it is loaded where there are no peers.
+PEER_CHECKS = "rustauth_django.contrib.peers.checks"
 MIDDLEWARE_PATH = "rustauth_django.middleware.RateLimitMiddleware"
 
 
@@ -99,6 +104,14 @@ def check_audit(**kwargs: Any) -> list[CheckMessage]:
     message = f'RUSTAUTH["AUDIT"] is set, but the logger {AUDIT_LOGGER!r} drops its lines.'
     hint = "Give this logger a handler and the level INFO in LOGGING."
     return [warning("W011", message, hint)]
+
+
+def check_peers(**kwargs: Any) -> list[CheckMessage]:
+    """Peers that cannot work."""
+    settings, problems = read_settings()
+    if problems or not settings.peers:
+        return []
+    return list(import_module(PEER_CHECKS).find_problems(settings))
 
 
 def check_logins(**kwargs: Any) -> list[CheckMessage]:
@@ -216,7 +229,8 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     settings, problems = read_settings()
     if problems:
         return []
-    return [*_check_middleware(), *_check_values(settings)]
+    of_peers = import_module(PEER_CHECKS).find_dangers(settings) if settings.peers else ()
+    return [*_check_middleware(), *_check_values(settings), *of_peers]
 
 
 def _check_values(settings: Settings) -> Iterator[CheckMessage]:

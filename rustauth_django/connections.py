@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from sys import modules
 from threading import Lock
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.redis import RedisCache
@@ -20,7 +20,7 @@ from django_redis.cache import RedisCache as DjangoRedisCache
 from django_redis.client import ShardClient
 from redis import Redis
 
-from .conf import Settings, for_tests, get_settings
+from .conf import READ, Settings, for_tests, get_settings
 from .engine.backends import Backend, MemoryBackend
 from .engine.opening import InvalidOption, open_backend
 from .engine.operations import Operation
@@ -35,6 +35,13 @@ T = TypeVar("T")
 Builder: TypeAlias = Callable[[Settings, RustAuthStores], F]
 
 
+@runtime_checkable
+class Closable(Protocol):
+    """A feature with connections of its own."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """What was built for one version of the settings; ``features`` maps builders to results."""
@@ -44,6 +51,13 @@ class Wiring:
     guard: Guard
     features: dict[Builder[Any], Any] = field(default_factory=dict)
     is_for_tests: bool = False
+
+    def close(self) -> None:
+        """Close the connections of the stores, and those that features have opened."""
+        self.stores.close()
+        for feature in self.features.values():
+            if isinstance(feature, Closable):
+                feature.close()
 
 
 logger = logging.getLogger("rustauth_django")
@@ -122,7 +136,7 @@ def _build() -> Wiring:
             return before
         _current = built
     if before is not None:
-        before.stores.close()
+        before.close()
     return built
 
 
@@ -158,11 +172,11 @@ def use(backend: Backend) -> Iterator[RustAuthStores]:
 def forget_connections(*, setting: str, **kwargs: Any) -> None:
     """Build anew after ``override_settings``."""
     global _current
-    if setting in ("RUSTAUTH", "CACHES", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"):
+    if setting in (*READ, "CACHES"):
         with _lock:
             wiring, _current = _current, None
         if wiring:
-            wiring.stores.close()
+            wiring.close()
 
 
 def build_wiring(settings: Settings, backend: Backend, is_for_tests: bool = False) -> Wiring:

@@ -599,6 +599,7 @@ def test_every_setting_is_known() -> None:
         "PLAIN_TOKENS",
         "RATE_LIMIT",
         "SESSIONS",
+        "PEERS",
         "AUDIT",
         "TEST",
     }

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,8 @@ from rustauth_django.conf import (
     RATE_LIMIT_DEFAULTS,
     SESSIONS_DEFAULTS,
 )
+from rustauth_django.conf.peers import PEER_DEFAULTS
+from rustauth_django.contrib import peers
 from rustauth_django.decorators import rate_limit
 from rustauth_django.engine.operations import Describe
 from rustauth_django.engine.plans import drive
@@ -54,6 +57,24 @@ def test_the_readme_has_the_defaults() -> None:
     limits = {**RATE_LIMIT_DEFAULTS, "LOGIN": LOGIN_DEFAULTS}
     assert shown == {**DEFAULTS, "RATE_LIMIT": limits, "SESSIONS": SESSIONS_DEFAULTS}
     assert list(shown) == list(DEFAULTS)
+
+
+def test_every_setting_of_a_peer_is_in_the_table() -> None:
+    """For each ``VIA``, a line with its column filled."""
+    section = DOCS["peers.md"].partition("## All settings")[2]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    ways = list(PEER_DEFAULTS)
+    for number, way in enumerate(ways):
+        found = {line[0].strip("`") for line in lines if len(line) > 2 and line[1 + number]}
+        assert set(PEER_DEFAULTS[way]) == found - {"setting", "---"}
+
+
+def test_every_public_name_of_peers_is_documented() -> None:
+    """With what it does."""
+    for name in (*peers.__all__, "PeerAuthentication", "peer_auth", "apeer_auth"):
+        assert name in DOCS["peers.md"]
+    for field in fields(peers.PeerSession):
+        assert f"`{field.name}`" in DOCS["peers.md"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

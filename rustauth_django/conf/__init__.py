@@ -26,6 +26,7 @@ from ..limits.keys import MissingIP, Visitors
 from ..limits.options import GuardOptions, LoginRules
 from ..limits.rates import MAX_LOG, OnError, RateLimitRule, to_rules
 from ..limits.rules import RuleEntry, RuleSet, Selector, SelectorKind
+from .peers import Peer, read_peers
 from .sections import Problem, Section, Wrong, did_you_mean, either, quote, shown
 from .values import (
     is_bool,
@@ -49,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "PLAIN_TOKENS": [],
     "RATE_LIMIT": {},
     "SESSIONS": {},
+    "PEERS": {},
     "AUDIT": None,
     "TEST": {},
 }
@@ -152,9 +154,13 @@ class Settings:
     local_refusals: float
     rate_limit: GuardOptions
     sessions: SessionOptions
+    peers: tuple[Peer, ...]
     audit: AuditOptions | None
     test_url: str | None = field(repr=False)
 
+
+# What is read for them, of which Django tells if a test changes it.
+READ = ("RUSTAUTH", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "SESSION_COOKIE_SECURE")
 
 _current: Settings | None = None
 # How many ``override_settings(RUSTAUTH=...)`` are in force.
@@ -191,7 +197,7 @@ def forget_settings(*, setting: str, enter: bool, **kwargs: Any) -> None:
     global _current, _overrides
     if setting == "RUSTAUTH":
         _overrides += 1 if enter else -1
-    if setting in ("RUSTAUTH", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"):
+    if setting in READ:
         _current = None
 
 
@@ -245,6 +251,7 @@ def _read_top(top: Section) -> Settings:
         local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", is_short),
         rate_limit=_read_rate_limit(limits),
         sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
+        peers=read_peers(top, secure_cookies=settings.SESSION_COOKIE_SECURE),
         audit=_read_audit(top),
         test_url=top.within("TEST", TEST_DEFAULTS).get("URL", "a URL", is_text, secret=True),
     )

@@ -114,4 +114,4 @@ def did_you_mean(name: object, known: Collection[str]) -> str:
     close = difflib.get_close_matches(str(name).upper(), by_upper, n=1)
     if close:
         return f"Did you mean {quote(by_upper[close[0]])}?"
-    return f"Known: {either(known)}." if len(known) <= 12 else "No known name is similar."
+    return f"Known: {either(known)}." if len(known) <= 16 else "No known name is similar."

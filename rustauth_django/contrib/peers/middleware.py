@@ -1,0 +1,57 @@
+"""Peers as middleware: native under WSGI and under ASGI."""
+
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest, HttpResponseBase
+
+from ...connections import get_feature
+from ...exceptions import BackendError
+from ...limits.rates import Uncounted
+from ...limits.responses import refusal
+from .authentication import Peers, aauthenticate_peer, authenticate_peer
+
+# Seconds after which to come back while a peer cannot be asked.
+RETRY_AFTER = 1
+
+
+class PeerSessionMiddleware:
+    """Sets ``request.user`` and ``request.peer_session`` for whoever is signed in at a peer.
+
+    Place it after ``AuthenticationMiddleware``. It looks when the view is about to be called, after
+    Django's check of forged requests; ``request.peer_session`` is None until then.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        get_feature(Peers)  # a wrong setting stops the site here, as it starts
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+            # Django takes this attribute as it is: a coroutine function is awaited.
+            self.process_view = self.aprocess_view  # type: ignore[method-assign,assignment]
+
+    def __call__(self, request: HttpRequest) -> Any:
+        request.peer_session = None  # type: ignore[attr-defined]  # it is ours
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        try:
+            authenticate_peer(request)
+        except BackendError:
+            return refusal(request, Uncounted(permitted=False, retry_after=RETRY_AFTER))
+        return None
+
+    async def aprocess_view(
+        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        try:
+            await aauthenticate_peer(request)
+        except BackendError:
+            return refusal(request, Uncounted(permitted=False, retry_after=RETRY_AFTER))
+        return None
