@@ -12,7 +12,7 @@ import nox
 DJANGOS = {"3.11": ["5.2"], "3.12": ["5.2", "6.0", "6.1"], "3.13": ["5.2", "6.0", "6.1"]}
 LOWEST = [
     *("django==5.2", "django-redis==5.4.0", "redis==5.2.1", "djangorestframework==3.16.0"),
-    *("django-ninja==1.5.0", "opentelemetry-sdk==1.30.0"),
+    *("django-ninja==1.5.0", "opentelemetry-sdk==1.30.0", "pyjwt==2.10.0"),
 ]
 # What `make test-all` has: the Python that runs this, and the newest Django for it.
 own_python = f"3.{sys.version_info.minor}"

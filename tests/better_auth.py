@@ -80,9 +80,11 @@ def require() -> None:
 
 
 class BetterAuth:
-    """One service, with the sessions of ``redis_url`` and users in its own memory."""
+    """One service: sessions on the server of ``redis_url`` and users in its own memory; without it,
+    all of them in a database that the options name.
+    """
 
-    def __init__(self, version: str, redis_url: str, prefix: str, **options: Any) -> None:
+    def __init__(self, version: str, redis_url: str | None, prefix: str, **options: Any) -> None:
         given = {
             "redis": redis_url,
             "secret": SECRET,

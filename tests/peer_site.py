@@ -32,6 +32,11 @@ async def auser_for(session: PeerSession) -> User:
     return (await User.objects.aget_or_create(username=session.user_id))[0]
 
 
+def stranger_for(session: PeerSession) -> User:
+    """A user who is never saved."""
+    return User(username=session.user_id)
+
+
 def no_user_for(session: PeerSession) -> None:
     """A site that knows none of them."""
 

@@ -10,7 +10,7 @@ from django.test import override_settings
 
 from rustauth_django import InvalidConfig
 from rustauth_django.conf import get_settings, read_settings
-from rustauth_django.conf.peers import JwtPeer, RedisPeer
+from rustauth_django.conf.peers import DatabasePeer, JwtPeer, RedisPeer
 from rustauth_django.connections import get_feature
 from rustauth_django.contrib.peers.authentication import Peers
 from rustauth_django.contrib.peers.middleware import PeerSessionMiddleware
@@ -19,6 +19,7 @@ from .peer_site import MIDDLEWARE
 
 JWT = {"STACK": "better-auth", "VIA": "jwt", "ISSUER": "https://app.example.com"}
 REDIS = {"STACK": "better-auth", "VIA": "redis", "SECRET": "a secret of the peer's"}
+TABLES = {**REDIS, "VIA": "database"}
 LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 LIMITS = "rustauth_django.middleware.RateLimitMiddleware"
 
@@ -41,6 +42,11 @@ def test_defaults_are_those_of_the_stack() -> None:
     assert isinstance(other, RedisPeer)
     assert (other.cookie, other.key_prefix) == ("rustauth.session_token", "rustauth:")
     assert "a secret" not in repr(web)
+    with peers(sql=TABLES):
+        (sql,) = get_settings().peers
+    assert isinstance(sql, DatabasePeer)
+    assert (sql.cookie, sql.alias) == ("better-auth.session_token", "default")
+    assert (sql.sessions.name, sql.users.name) == ("session", "user")
 
 
 def test_a_cookie_of_https_is_named_once() -> None:
@@ -56,9 +62,9 @@ def test_a_cookie_of_https_is_named_once() -> None:
     ("peer", "told"),
     [
         ("x", 'RUSTAUTH["PEERS"] has'),
-        ({}, '["app"]["VIA"] must be "jwt" or "redis"'),
-        ({**JWT, "VIA": "smoke"}, '["app"]["VIA"] must be "jwt" or "redis"'),
-        ({**JWT, "VIA": []}, '["app"]["VIA"] must be "jwt" or "redis"'),
+        ({}, '["app"]["VIA"] must be "jwt", "redis" or "database"'),
+        ({**JWT, "VIA": "smoke"}, '["app"]["VIA"] must be "jwt", "redis" or "database"'),
+        ({**JWT, "VIA": []}, '["app"]["VIA"] must be "jwt", "redis" or "database"'),
         ({**JWT, "STACK": ...}, '["app"]["STACK"] must be "better-auth" or "rustauth"'),
         ({**JWT, "STACK": "beter-auth"}, 'Did you mean "better-auth"?'),
         ({**JWT, "STACK": []}, '["app"]["STACK"] must be'),
@@ -91,6 +97,15 @@ def test_a_cookie_of_https_is_named_once() -> None:
         ({**REDIS, "SECURE": "yes"}, '["app"]["SECURE"] must be True or False'),
         ({**REDIS, "URL": 1}, '["app"]["URL"] must be a URL'),
         ({**REDIS, "ISSUER": "x"}, '["app"]["ISSUER"] is not a setting'),
+        ({**TABLES, "STACK": "rustauth"}, '["app"]["STACK"] must be "better-auth"'),
+        ({**TABLES, "ALIAS": "elsewhere"}, '["app"]["ALIAS"] must be the name of a database'),
+        ({**TABLES, "KEY_PREFIX": "x"}, '["app"]["KEY_PREFIX"] is not a setting'),
+        ({**TABLES, "TABLES": []}, '["app"]["TABLES"] must be a dictionary'),
+        ({**TABLES, "TABLES": {"sessions": {}}}, '["app"]["TABLES"] has'),
+        ({**TABLES, "TABLES": {"session": "x"}}, '["app"]["TABLES"] has'),
+        ({**TABLES, "TABLES": {"user": {"email": "x"}}}, '["app"]["TABLES"] has "email"'),
+        ({**TABLES, "TABLES": {"user": {"id": 'x"; --'}}}, '["app"]["TABLES"] has'),
+        ({**TABLES, "TABLES": {"user": {"id": ""}}}, '["app"]["TABLES"] has'),
     ],
 )
 def test_a_wrong_peer_is_found(peer: Any, told: str) -> None:

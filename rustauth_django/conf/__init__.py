@@ -251,7 +251,11 @@ def _read_top(top: Section) -> Settings:
         local_refusals=limits.get("LOCAL_REFUSALS", "seconds from 0 to 60", is_short),
         rate_limit=_read_rate_limit(limits),
         sessions=_read_sessions(top.within("SESSIONS", SESSIONS_DEFAULTS)),
-        peers=read_peers(top, secure_cookies=settings.SESSION_COOKIE_SECURE),
+        peers=read_peers(
+            top,
+            secure_cookies=settings.SESSION_COOKIE_SECURE,
+            databases=settings.DATABASES,
+        ),
         audit=_read_audit(top),
         test_url=top.within("TEST", TEST_DEFAULTS).get("URL", "a URL", is_text, secret=True),
     )

@@ -1,6 +1,6 @@
 """``RUSTAUTH["PEERS"]``: other stacks that sign users in, and how Django knows of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
@@ -32,7 +32,19 @@ PEER_DEFAULTS: dict[str, dict[str, Any]] = {
         "URL": None,
         "SECURE": None,
     },
+    "database": {
+        **COMMON,
+        "SECRET": None,
+        "COOKIE": None,
+        "SECURE": None,
+        "ALIAS": "default",
+        "TABLES": None,
+    },
 }
+# What is read of each table, by Better Auth's names of fields.
+SESSION_FIELDS = ("id", "token", "userId", "expiresAt", "createdAt", "ipAddress", "userAgent")
+USER_FIELDS = ("id", "banned", "banExpires")
+TABLES_HINT = 'Like {"session": {"TABLE": "sessions", "userId": "user_id"}, "user": {}}.'
 COOKIES = {"better-auth": "better-auth.session_token", "rustauth": "rustauth.session_token"}
 PREFIXES = {"better-auth": "better-auth:", "rustauth": DEFAULT_PREFIX}
 # Where both stacks have their keys, below the issuer.
@@ -64,37 +76,68 @@ class JwtPeer(Peer):
 
 
 @dataclass(frozen=True, slots=True)
-class RedisPeer(Peer):
-    """The peer's sessions are on a server that Django reads too; ``url`` None is Django's own."""
+class CookiePeer(Peer):
+    """Users bring a cookie, or its value as a bearer token, that is signed with the ``secret``."""
 
     secret: bytes = field(repr=False)
     cookie: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedisPeer(CookiePeer):
+    """The peer's sessions are on a server that Django reads too; ``url`` None is Django's own."""
+
     key_prefix: str
     url: str | None = field(repr=False)
 
 
-def read_peers(top: Section, *, secure_cookies: bool) -> tuple[Peer, ...]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The name of a table, and its columns by the fields whose names differ."""
+
+    name: str
+    columns: dict[str, str]
+
+    def column(self, field: str) -> str:
+        return self.columns.get(field, field)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabasePeer(CookiePeer):
+    """The peer's sessions are in tables of the database ``alias``."""
+
+    alias: str
+    sessions: Table
+    users: Table
+
+
+def read_peers(
+    top: Section, *, secure_cookies: bool, databases: Collection[str]
+) -> tuple[Peer, ...]:
     """The peers in their order; the problems of the others are noted."""
     raw = top.get("PEERS", "a dictionary of peers", lambda value: isinstance(value, dict))
     found = []
     path = top.at("PEERS")
-    for name, settings in raw.items():
+    for name, given in raw.items():
         where = f"{path}[{quote(name)}]"
-        if not is_text(name) or not isinstance(settings, dict):
+        if not is_text(name) or not isinstance(given, dict):
             top.problem("E003", "PEERS", f"has {shown(name)}, which is no peer", PEER_HINT)
             continue
-        via = settings.get("VIA")
+        via = given.get("VIA")
         if not isinstance(via, str) or via not in PEER_DEFAULTS:
             problems = Section({}, {}, where, top.problems)
             problems.problem("E003", "VIA", f"must be {either(PEER_DEFAULTS)}", PEER_HINT)
             continue
         count = len(top.problems)
-        section = Section(settings, PEER_DEFAULTS[via], where, top.problems)
-        peer = (
-            _read_jwt(name, section)
-            if via == "jwt"
-            else _read_redis(name, section, secure_cookies=secure_cookies)
-        )
+        section = Section(given, PEER_DEFAULTS[via], where, top.problems)
+        peer: Peer
+        match via:
+            case "jwt":
+                peer = _read_jwt(name, section)
+            case "redis":
+                peer = _read_redis(name, section, secure_cookies=secure_cookies)
+            case _:
+                peer = _read_database(name, section, databases, secure_cookies=secure_cookies)
         if len(top.problems) == count:
             found.append(peer)
     return tuple(found)
@@ -115,21 +158,66 @@ def _read_jwt(name: str, section: Section) -> JwtPeer:
 def _read_redis(name: str, section: Section, *, secure_cookies: bool) -> RedisPeer:
     common = _read_common(name, section)
     stack = common[1]
-    secret = _required(section, "SECRET", "the peer's secret", is_text)
-    cookie = section.get("COOKIE", "the name of a cookie", is_cookie) or COOKIES[stack]
-    is_secure = section.get("SECURE", "True or False", lambda value: isinstance(value, bool))
-    if is_secure if is_secure is not None else secure_cookies:
-        cookie = f"__Secure-{cookie.removeprefix('__Secure-')}"
     prefix = section.get("KEY_PREFIX", "text", lambda value: value == "" or is_text(value))
     if prefix == "" and stack == "rustauth":
         section.problem("E003", "KEY_PREFIX", "must not be empty", "RustAuth always has one.")
     return RedisPeer(
         *common,
-        secret=secret.encode(),
-        cookie=cookie,
+        *_read_cookie(section, stack, secure_cookies=secure_cookies),
         key_prefix=PREFIXES[stack] if prefix is None else prefix,
         url=section.get("URL", "a URL", is_text, secret=True),
     )
+
+
+def _read_database(
+    name: str, section: Section, databases: Collection[str], *, secure_cookies: bool
+) -> DatabasePeer:
+    common = _read_common(name, section)
+    if common[1] != "better-auth":
+        section.problem("E003", "STACK", 'must be "better-auth"', "RustAuth has other tables.")
+    tables: dict[str, Any] = {"session": {}, "user": {}}
+    with section.noting("TABLES"):
+        tables |= _read_tables(section.raw.get("TABLES"))
+    names = [table.pop("TABLE", name) for name, table in tables.items()]
+    return DatabasePeer(
+        *common,
+        *_read_cookie(section, "better-auth", secure_cookies=secure_cookies),
+        section.get(
+            "ALIAS",
+            "the name of a database in DATABASES",
+            lambda value: is_text(value) and value in databases,
+        ),
+        *(Table(name, columns) for name, columns in zip(names, tables.values(), strict=True)),
+    )
+
+
+def _read_tables(value: Any) -> dict[str, Any]:
+    """The names of tables and columns that differ from Better Auth's own."""
+    known = {"session": ("TABLE", *SESSION_FIELDS), "user": ("TABLE", *USER_FIELDS)}
+    if not isinstance(value, dict | None):
+        raise Wrong("must be a dictionary", TABLES_HINT)
+    found: dict[str, Any] = {}
+    for table, names in (value or {}).items():
+        if table not in known or not isinstance(names, dict):
+            raise Wrong(f"has {shown(table)}, which is no table of a session", TABLES_HINT)
+        for name, column in names.items():
+            if name not in known[table]:
+                hint = did_you_mean(name, known[table])
+                raise Wrong(f"has {quote(name)}, which is not read", hint)
+            if not is_text(column) or '"' in column or "`" in column or "\0" in column:
+                raise Wrong(f"has {shown(column)}, which is no name", TABLES_HINT)
+        found[table] = dict(names)
+    return found
+
+
+def _read_cookie(section: Section, stack: Stack, *, secure_cookies: bool) -> tuple[bytes, str]:
+    """The secret, and the name of the cookie."""
+    secret = _required(section, "SECRET", "the peer's secret", is_text)
+    cookie = section.get("COOKIE", "the name of a cookie", is_cookie) or COOKIES[stack]
+    is_secure = section.get("SECURE", "True or False", lambda value: isinstance(value, bool))
+    if is_secure if is_secure is not None else secure_cookies:
+        cookie = f"__Secure-{cookie.removeprefix('__Secure-')}"
+    return secret.encode(), cookie
 
 
 def _read_common(name: str, section: Section) -> tuple[str, Stack, Any, OnPeerError]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..conf import get_settings
-from .index import is_token
+from .records import is_token
 
 SIGNATURE_LENGTH = 17
 

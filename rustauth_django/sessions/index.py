@@ -20,13 +20,12 @@ from ..engine.plans import Call, Plan
 from ..engine.records import write_time
 from ..exceptions import BackendError
 from .operations import DropTokens, EndSessions, How, LoadSessions, MoveSession, WriteSession
-from .records import DjangoPart, Session, SessionRecord, parse, read_index
+from .records import DjangoPart, Session, SessionRecord, is_token, parse, read_index
 
 T = TypeVar("T")
 SessionPlan: TypeAlias = Plan[Operation[Any] | Call, T]
 Indexed: TypeAlias = tuple[str, SessionRecord | None]
 
-MAX_TOKEN = 256
 # Letters and digits: 131 bits.
 TOKEN_LENGTH = 22
 # An index with this many tokens is searched for ended sessions, and again at twice as many.
@@ -35,17 +34,6 @@ LOOK_THROUGH = 32
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def is_token(text: Any) -> bool:
-    """Could this be the token of a session? One with a colon is the name of an index (QUIRK-17)."""
-    return (
-        isinstance(text, str)
-        and 8 <= len(text) <= MAX_TOKEN
-        and text.isascii()
-        and text.isprintable()
-        and ":" not in text
-    )
 
 
 class UserSessions:

@@ -9,6 +9,18 @@ from ..engine.records import EPOCH, dump, load, moment, read_text, read_time, wr
 
 #: The fields of the hash.
 FIELDS = ("data", "seen_at", "seen_address", "seen_agent", "ends_at", "state")
+MAX_TOKEN = 256
+
+
+def is_token(text: Any) -> bool:
+    """Could this be the token of a session? One with a colon is the name of an index (QUIRK-17)."""
+    return (
+        isinstance(text, str)
+        and 8 <= len(text) <= MAX_TOKEN
+        and text.isascii()
+        and text.isprintable()
+        and ":" not in text
+    )
 
 
 class SessionRecord(NamedTuple):

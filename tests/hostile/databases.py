@@ -132,6 +132,10 @@ class Database:
         self._log = Path(self._folder.name) / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def folder(self) -> str:
+        return self._folder.name
+
     def _start(self, command: tuple[str, ...]) -> "subprocess.Popen[bytes]":
         program = find(command[0])
         assert program is not None

@@ -8,7 +8,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.module_loading import import_string
 
 from ...conf import Settings
-from ...conf.peers import JwtPeer, Peer, RedisPeer
+from ...conf.peers import DatabasePeer, JwtPeer, Peer, RedisPeer
 from ...connections import arun, get_feature, run
 from ...engine.backends import Backend
 from ...engine.opening import open_backend
@@ -17,6 +17,7 @@ from ...exceptions import BackendError, InvalidConfig
 from ...stores import RustAuthStores
 from .readers import Reader, RedisReader
 from .session import PeerSession
+from .tables import DatabaseReader
 from .users import user_of
 
 logger = logging.getLogger("rustauth_django")
@@ -48,6 +49,8 @@ class Peers:
                 told = f"{where} needs PyJWT: install rustauth-django[jwt]"
                 raise InvalidConfig(told) from None
             return reader
+        if isinstance(peer, DatabasePeer):
+            return DatabaseReader(peer)
         assert isinstance(peer, RedisPeer)
         if peer.url is None:
             return RedisReader(peer, stores.backend)

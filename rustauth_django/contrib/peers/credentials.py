@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from django.http import HttpRequest
 
-from ...sessions.index import MAX_TOKEN, is_token
+from ...sessions.records import MAX_TOKEN, is_token
 
 # A signature is 44 characters of base64, each of which a cookie may have in three.
 MAX_COOKIE = 3 * (MAX_TOKEN + 45)

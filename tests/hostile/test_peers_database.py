@@ -1,0 +1,86 @@
+"""Django beside the real Better Auth by its tables, which its own migration makes."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from ..better_auth import VERSIONS, BetterAuth, require
+from ..servers import Server
+from ..test_peers_better_auth import PAGES, credentials, end, name, peer_site
+from .databases import ALIAS, MARIADB, POSTGRESQL, Database, Kind, disconnect
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=[POSTGRESQL, MARIADB], ids=["postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[Database]:
+    """An empty one that Better Auth and Django can reach."""
+    require()
+    kind: Kind = request.param
+    if reason := kind.missing():
+        if os.environ.get("RUSTAUTH_REQUIRE_DATABASES"):
+            pytest.fail(f"RUSTAUTH_REQUIRE_DATABASES is set, but {reason}")
+        pytest.skip(reason)
+    with django_db_blocker.unblock(), Database(kind) as database:
+        yield database
+
+
+@pytest.fixture(params=VERSIONS)
+def beside(
+    request: pytest.FixtureRequest,
+    database: Database,
+    prefix: str,
+    runner: asyncio.Runner | None,
+) -> Iterator[tuple[BetterAuth, dict[str, Any]]]:
+    """A service with all that it has in a database, which Django has as well; and the peer."""
+    name = "b" + hashlib.sha256(prefix.encode()).hexdigest()[:16]
+    with database.connected() as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    is_postgresql = database.kind is POSTGRESQL
+    settings = database.kind.settings
+    host, user = settings["HOST"].format(folder=database.folder), settings["USER"]
+    pool = {"user": user, "database": name, "host" if is_postgresql else "socketPath": host}
+    # Other names than Better Auth's own.
+    options = {
+        "session": {"modelName": "logins", "fields": {"userId": "user_id"}},
+        "postgresql" if is_postgresql else "mariadb": pool,
+    }
+    tables = {"session": {"TABLE": "logins", "userId": "user_id"}}
+    with (
+        BetterAuth(request.param, None, "", **options) as service,
+        database.connected(NAME=name),
+    ):
+        # Users are in no database of the site's.
+        user = "tests.peer_site.stranger_for"
+        yield service, {"ALIAS": ALIAS, "TABLES": tables, "USER": user}
+        if runner:
+            # The thread in which Django runs queries has a connection of its own.
+            runner.run(sync_to_async(disconnect)())
+
+
+@pytest.mark.parametrize("way", ["sign-out", "revoke", "password", "ban"])
+def test_a_database_is_a_way_too(
+    beside: tuple[BetterAuth, dict[str, Any]],
+    one_server: Server,
+    prefix: str,
+    runner: asyncio.Runner | None,
+    way: str,
+) -> None:
+    """Through tables that Better Auth made itself; what ends there ends here."""
+    service, peer = beside
+    for site in peer_site(service, one_server, prefix, runner, "database", **peer):
+        both = [service.sign_up(name(prefix)), service.sign_in(name(prefix))]
+        sent = [credentials(service, one, "database") for one in both]
+        for page in PAGES:
+            found = site.get(page, **sent[0]).json()
+            assert found["user"] == both[0].body["user"]["id"], page
+            assert found["session_id"]
+        assert site.get("/who", **sent[1]).json()["user"]
+        end(service, way, both[0], name(f"admin-{prefix}"))
+        ended = {"sign-out": sent[:1], "password": sent[1:]}.get(way, sent)
+        assert [site.get("/who", **one).json()["user"] for one in ended] == [""] * len(ended)
