@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from .better_auth import PASSWORD, SECRET, VERSIONS, BetterAuth, Reply, require
+from .better_auth import VERSIONS, BetterAuth, install
 from .peer_site import MIDDLEWARE
 from .servers import BINARIES, Server
+from .services import PASSWORD, SECRET, Reply, require
 from .site import Site
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -20,7 +21,7 @@ PAGES = ("/who", "/awho", "/rest", "/api/who", "/api/awho")
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[Server]:
-    require()
+    require(install)
     with Server(next(iter(BINARIES))) as server:
         yield server
 
@@ -128,7 +129,7 @@ def end(service: BetterAuth, way: str, signed_in: Reply, administrator: str) -> 
     cookies = signed_in.cookies
     if way == "ban":
         user_id = service.sign_up(administrator).body["user"]["id"]
-        service.call(f"/make-admin/{user_id}")
+        service.make_admin(user_id)
         cookies = service.sign_in(administrator).cookies
         body = {"userId": signed_in.body["user"]["id"]}
     elif way == "password":

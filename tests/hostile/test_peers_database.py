@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from ..better_auth import VERSIONS, BetterAuth, require
+from ..better_auth import VERSIONS, BetterAuth, install
 from ..servers import Server
+from ..services import require
 from ..test_peers_better_auth import PAGES, credentials, end, name, peer_site
 from .databases import ALIAS, MARIADB, POSTGRESQL, Database, Kind, disconnect
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", params=[POSTGRESQL, MARIADB], ids=["postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[Database]:
     """An empty one that Better Auth and Django can reach."""
-    require()
+    require(install)
     kind: Kind = request.param
     if reason := kind.missing():
         if os.environ.get("RUSTAUTH_REQUIRE_DATABASES"):
