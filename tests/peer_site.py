@@ -58,6 +58,11 @@ async def awho(request: HttpRequest) -> HttpResponse:
     return JsonResponse(facts(await request.auser(), request.peer_session))  # type: ignore[attr-defined]
 
 
+def nobody(request: HttpRequest) -> HttpResponse:
+    """The same for everybody."""
+    return HttpResponse("")
+
+
 @api_view(["GET", "POST"])
 @authentication_classes([PeerAuthentication])
 def rest(request: Request) -> Response:
@@ -80,6 +85,7 @@ async def aninja(request: HttpRequest) -> Any:
 urlpatterns = [
     path("who", who),
     path("awho", awho),
+    path("nobody", nobody),
     path("exempt", csrf_exempt(who)),
     path("rest", rest),
     path("api/", api.urls),

@@ -380,6 +380,41 @@ def test_a_user_of_django_s_stays(site: PeerSite) -> None:
         assert found == {"user": "ada", "peer": None, "user_id": None, "session_id": None}
 
 
+def test_no_cache_shows_a_page_to_somebody_else(site: PeerSite) -> None:
+    """What depends on who is there depends on both headers that say so; what does not, on none."""
+    site.store(record())
+    for sent in ({}, {"authorization": f"Bearer {signed()}"}, {"cookie": f"{COOKIE}={signed()}"}):
+        for page in ("/who", "/awho"):
+            assert {"Cookie", "Authorization"} <= set(
+                site.get(page, **sent).headers["Vary"].split(", ")
+            )
+    assert "Vary" not in site.get("/nobody").headers
+
+
+def test_a_cached_page_is_its_own_user_s(site: PeerSite, settings: Any) -> None:
+    """With Django's cache of the whole site before everything."""
+    site.store(record())
+    site.store(record({"token": "x" * 32, "userId": "eve"}, id="eve"), token="x" * 32)
+    caching = "django.middleware.cache."
+    settings.MIDDLEWARE = [
+        caching + "UpdateCacheMiddleware",
+        *MIDDLEWARE,
+        caching + "FetchFromCacheMiddleware",
+    ]
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "LOCATION": site.key_prefix,
+        }
+    }
+    site.client.handler.load_middleware(is_async=site.runner is not None)
+    for _ in range(2):
+        assert site.who(authorization=f"Bearer {signed()}") == USER_ID
+        assert site.who(authorization=f"Bearer {signed('x' * 32)}") == "eve"
+        assert site.who() == NOBODY
+        assert site.who(signed()) == USER_ID
+
+
 def test_users_are_found_as_the_setting_says(site: PeerSite) -> None:
     """By their primary key, by a field, or by a function; exactly, and only if they are active."""
     ada = User.objects.create(pk=7, username=USER_ID, email="ada@example.com")

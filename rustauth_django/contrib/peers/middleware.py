@@ -5,6 +5,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 from ...connections import get_feature
 from ...exceptions import BackendError
@@ -29,14 +30,24 @@ class PeerSessionMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
         get_feature(Peers)  # a wrong setting stops the site here, as it starts
-        if iscoroutinefunction(get_response):
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
             markcoroutinefunction(self)
             # Django takes this attribute as it is: a coroutine function is awaited.
             self.process_view = self.aprocess_view  # type: ignore[method-assign,assignment]
 
     def __call__(self, request: HttpRequest) -> Any:
         request.peer_session = None  # type: ignore[attr-defined]  # it is ours
-        return self.get_response(request)
+        if self.is_async:
+            return self.__acall__(request)
+        response = self.get_response(request)
+        vary(request, response)
+        return response
+
+    async def __acall__(self, request: HttpRequest) -> Any:
+        response = await self.get_response(request)
+        vary(request, response)
+        return response
 
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
@@ -55,3 +66,12 @@ class PeerSessionMiddleware:
         except BackendError:
             return refusal(request, Uncounted(permitted=False, retry_after=RETRY_AFTER))
         return None
+
+
+def vary(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Keep caches from showing one user's page to another. Django says so for the cookie of the
+    session, where a view has looked at it; a bearer token may say who it is as well.
+    """
+    session = getattr(request, "session", None)
+    if session is None or session.accessed:
+        patch_vary_headers(response, ("Cookie", "Authorization"))
