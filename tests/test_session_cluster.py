@@ -2,17 +2,26 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
+from django.conf import settings as settings_of_django
+from django.db import connection
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from rustauth_django import BackendUnavailable, secondary_storage
 from rustauth_django.connections import get_stores
+from rustauth_django.engine.plans import drive
 from rustauth_django.sessions import list_sessions, revoke_sessions
+from rustauth_django.sessions.index import new_token
+from rustauth_django.sessions.store import user_sessions
 
 from .clusters import ABLE, Cluster
 from .people import person
 from .site import Site
+from .stepwise import after_step
 from .test_session_saving import (
     test_a_login_of_which_two_requests_make_two_has_two_ids,
     test_a_lost_index_has_a_session_again_once_it_is_due,
@@ -121,6 +130,45 @@ def test_both_halves_are_read_at_once(store: Store, cluster: Cluster, prefix: st
             silent.answer_again()
             assert calls(raw) == {command: 1}
     assert store(session.target.session_key).get("cart") == [1]
+
+
+def test_a_session_that_gets_a_new_key_can_always_be_revoked(store: Store) -> None:
+    """Between any two of the steps, whoever revokes finds one of its tokens."""
+    for step in range(1, 7):
+        session = store(_auth_user_id="1", cart=[1])
+        session.save()
+        found = session.target._found
+        record = found.record._replace(token=new_token())
+        plan = user_sessions().move(found.record, record, found.part)
+        move = plan.send(None).across_slots()
+        is_moved = after_step(step, move, lambda: drive(revoking(), get_stores().backend.run))
+        alive = [token for token in (found.record.token, record.token) if stored(token)]
+        assert not (is_moved and alive), step
+        assert alive == [], step
+        assert index() is None
+
+
+def revoking() -> Any:
+    return user_sessions().revoke("1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_copy_is_confirmed_here_too(store: Store) -> None:
+    """So that the table is asked for what the server does not have, and for nothing else."""
+    settings = {**settings_of_django.RUSTAUTH, "SESSIONS": {"DATABASE": "default"}}
+    with override_settings(RUSTAUTH=settings):
+        session = store(_auth_user_id="1", cart=[1])
+        session.save()
+        token = session.target.token
+        assert (hash_of(token) or {})["state"] == b"row"
+        secondary_storage.delete(f"session:{token}")
+        assert store(session.target.session_key).get("cart") == [1]
+        assert (hash_of(token) or {})["state"] == b"row"
+        assert (secondary_storage.ttl(f"session:{token}") or 0) > 13 * 86_400
+        with CaptureQueriesContext(connection) as queries:
+            assert store(session.target.session_key).get("cart") == [1]
+        assert len(queries) == 0
+        assert revoke_sessions(person(1)) == 1
 
 
 def test_a_hash_without_a_record_is_nothing(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Sessions that outlive the server: rows, refills, marks, and what revokes them."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -17,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 
 from rustauth_django import secondary_storage
 from rustauth_django.connections import get_stores
+from rustauth_django.engine.operations import Delete
 from rustauth_django.engine.plans import Call
 from rustauth_django.sessions import list_sessions, revoke_session, revoke_sessions
 from rustauth_django.sessions.cookies import sign
@@ -27,7 +29,9 @@ from rustauth_django.sessions.store import user_sessions
 from .people import person
 from .servers import EACH_SERVER, Server
 from .site import Site
+from .stepwise import after_step
 from .test_session_saving import (
+    age,
     test_a_session_is_prolonged_by_its_own_age,
     test_a_session_with_a_fixed_end_keeps_it,
     test_a_user_has_one_spelling,
@@ -146,7 +150,9 @@ def test_a_copy_of_the_table_signs_nobody_in(store: Store) -> None:
 
 
 def test_sessions_cost_the_queries_of_djangos_engine(store: Store) -> None:
-    """One for each that begins, is saved, gets a new key or is removed; none for what is read."""
+    """One for each that begins, is saved or gets a new key, two for one that is removed, as there;
+    none for what is read.
+    """
     if store.runner is not None:
         pytest.skip("queries of another thread cannot be counted")
     seen(store, signed_in(store))  # the first contact looks for marks
@@ -167,7 +173,7 @@ def test_sessions_cost_the_queries_of_djangos_engine(store: Store) -> None:
     count("save", session.save)
     count("cycle", session.cycle_key)
     count("remove", session.flush)
-    assert costs == {"begin": 1, "read": 0, "save": 1, "cycle": 1, "remove": 1}
+    assert costs == {"begin": 1, "read": 0, "save": 1, "cycle": 1, "remove": 2}
 
 
 def test_the_server_may_be_away(store: Store, own: Server) -> None:
@@ -422,6 +428,56 @@ def test_everybody_is_signed_out_and_counted_once(store: Store, own: Server) -> 
     assert out.getvalue() == "Revoked 4 sessions of everybody.\n"
     assert not rows()
     assert [seen(store, session) for session in (lost, known, rowless, gone)] == [None] * 4
+
+
+def test_a_save_does_not_undo_a_sign_out(store: Store) -> None:
+    """It may give the session a row again between the two steps in which row and copy end."""
+    session = signed_in(store, cart=[1])
+    token, late = session.target.token, store(session.target.session_key)
+    assert late.get("cart") == [1]
+    store.put(late, "cart", [2])
+    assert after_step(1, user_sessions().remove(token, "1"), late.save)
+    assert not rows()
+    assert seen(store, session) is None
+
+
+def test_a_lost_half_is_filled_again(store: Store) -> None:
+    """Whichever of the two keys the server has lost: the row knows both, and is asked once."""
+    session = signed_in(store, cart=[1])
+    token = session.target.token
+    whole = stored(token), hash_of(token)
+    prefix = get_stores().secondary_storage.keyspace.prefix
+    for kind in ("django", "secondary"):
+        get_stores().backend.run(Delete(f"{prefix}{kind}:session:{token}"))
+        assert seen(store, session) == [1]
+        assert (stored(token), hash_of(token)) == whole
+        assert (secondary_storage.ttl(f"session:{token}") or 0) > 13 * 86_400
+        with CaptureQueriesContext(connection) as queries:
+            assert seen(store, session) == [1]
+        assert len(queries) == 0
+
+
+@pytest.mark.parametrize("missed", ["row", "server", "no row"])
+def test_a_session_that_missed_a_visit_is_prolonged_again(store: Store, missed: str) -> None:
+    """In the row, on the server, or since the table was emptied: the other half catches up."""
+    session = signed_in(store, cart=[1])
+    token = session.target.token
+    age(token)
+    if missed == "no row":
+        rows().delete()
+    else:
+        visit = json.loads(rows().get().visit)
+        visit["seen_at"] = str(int(visit["seen_at"]) + (-1000 if missed == "row" else 1000))
+        rows().update(visit=json.dumps(visit))
+    before = (hash_of(token) or {})["seen_at"]
+    again = store(session.target.session_key)
+    assert again.get("cart") == [1]
+    again.save()
+    after = (hash_of(token) or {})["seen_at"]
+    assert int(after) - int(before) > 86_400_000
+    assert (secondary_storage.ttl(f"session:{token}") or 0) > 13 * 86_400
+    if missed != "no row":
+        assert json.loads(rows().get().visit)["seen_at"].encode() == after
 
 
 def test_a_process_that_noticed_nothing_looks_for_marks(store: Store, own: Server) -> None:

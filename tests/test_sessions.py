@@ -30,12 +30,15 @@ from rustauth_django.sessions.current import begin_request, end_request
 from rustauth_django.sessions.index import UserSessions
 from rustauth_django.sessions.operations import ReadHash
 from rustauth_django.sessions.records import DjangoPart, SessionRecord
+from rustauth_django.sessions.store import user_sessions
+from rustauth_django.sessions.users import _revoking_one
 from rustauth_django.signals import sessions_revoked
 
 from .faces import Face
 from .people import PASSWORD, person, sessions_of
 from .servers import PATIENT, Server
 from .site import PeerClient, Site
+from .stepwise import after_step
 
 ENGINE = {"SESSION_ENGINE": "rustauth_django.sessions"}
 BACKEND = "tests.people.PeopleBackend"
@@ -511,6 +514,49 @@ def test_of_two_requests_that_get_a_new_key_neither_loses_its_data(store: Store)
     for one in (first, second):
         one.cycle_key()
         assert one.get("_auth_user_id") == "1"
+
+
+def test_a_session_that_gets_a_new_key_meanwhile_is_revoked(store: Store) -> None:
+    """By its id, which stays, or by the key that it had."""
+    for names in (lambda one: one.id, lambda one: one.session_key):
+        session = store(_auth_user_id="1", cart=[1])
+        session.save()
+        moving = store(session.target.session_key)
+        assert moving.get("cart") == [1]
+        plan = _revoking_one("1", names(session.target))
+        ended = after_step(2, plan, moving.cycle_key)
+        assert len(ended) == 1
+        assert store(moving.target.session_key).load() == {}
+        assert index() is None
+
+
+def test_the_second_of_two_new_keys_is_revoked_with_the_first(store: Store) -> None:
+    """Whoever revokes before it is stored has not seen it."""
+    session = store(_auth_user_id="1", cart=[1])
+    session.save()
+    first, second = store(session.target.session_key), store(session.target.session_key)
+    assert first.get("cart") == second.get("cart") == [1]
+    first.cycle_key()
+    create = "create" if store.runner is None else "acreate"
+    original = getattr(second.target, create)
+
+    def revoke() -> None:
+        delattr(second.target, create)
+        assert drive(user_sessions().revoke("1"), get_stores().backend.run)
+
+    def create_late() -> Any:
+        revoke()
+        return original()
+
+    async def acreate_late() -> Any:
+        revoke()
+        return await original()
+
+    setattr(second.target, create, acreate_late if store.runner else create_late)
+    second.cycle_key()
+    assert second.get("cart") is None
+    assert store(second.target.session_key).load() == {}
+    assert index() is None
 
 
 def test_a_session_that_was_due_and_is_ended_by_its_view_is_no_error(store: Store) -> None:

@@ -14,6 +14,7 @@ from ..engine.commands import Command, Packed, Script, Several, pack_arguments
 from ..engine.memory import Memory
 from ..engine.operations import (
     Delete,
+    GetMany,
     InvalidReply,
     Operation,
     Unlink,
@@ -119,7 +120,8 @@ class WriteSession(Operation[int | None]):
 
     def in_memory(self, memory: Memory) -> int | None:
         found = memory.find_hash(self.hash) if self.hash else None
-        if self.hash and not self._may_write(found.content if found else {}):
+        is_nothing = self.how == "FILL" and self.record and memory.get(self.record) is None
+        if self.hash and not (is_nothing or self._may_write(found.content if found else {})):
             return None
         if self.record is not None and not self._write_record(self.record, memory):
             return None
@@ -171,14 +173,18 @@ class WriteSession(Operation[int | None]):
 
     def across_slots(self) -> "Plan[Operation[Any], int | None] | None":
         keys = [key for key in (self.record, self.hash, self.index) if key is not None]
-        return self._one_by_one() if len(keys) > 1 else None
+        return self.one_by_one() if len(keys) > 1 else None
 
-    def _one_by_one(self) -> "Plan[Operation[Any], int | None]":
+    def one_by_one(self) -> "Plan[Operation[Any], int | None]":
         record = replace(self, hash=None, index=None, fields={})
-        hash = replace(self, record=None, index=None, value="", updated_at="")
+        # Its state decides whether it is confirmed.
+        state = self.updated_at if self.how == "CONFIRM" else ""
+        hash = replace(self, record=None, index=None, value="", updated_at=state)
         index = replace(self, record=None, hash=None, value="", updated_at="", fields={})
         if self.how in ("XX", "KEEP") and self.hash and is_provisional((yield ReadHash(self.hash))):
             return None
+        if self.how == "FILL" and self.record and (yield GetMany((self.record,))) == [None]:
+            hash = replace(hash, how="NX")  # whatever it says, it is nothing without a record
         order = [record, hash] if self.how in ("XX", "KEEP") else [hash, record]
         count: int | None = 0
         for part in [*order, index]:
@@ -228,19 +234,24 @@ class MoveSession(Operation[bool]):
         return True
 
     def across_slots(self) -> "Plan[Operation[Any], bool]":
-        """The end of the old record decides."""
+        """The end of the old record decides. Until then there are both: whoever revokes finds one
+        of them, and a server that fails takes neither.
+        """
         if is_provisional((yield ReadHash(self.hash_before))):
             return False
         write = WriteSession(
-            *(self.token, self.ttl_ms, "NX", None, self.hash, None),
+            *(self.token, self.ttl_ms, "NX", self.record, self.hash, self.index),
+            value=self.value,
             fields=self.fields,
         )
-        yield write
+        yield from write.one_by_one()
         if not (yield Delete(self.record_before)):
+            yield Unlink((self.record,))
+            yield Unlink((self.hash,))
+            if self.index is not None:
+                yield DropTokens(self.index, (self.token,))
             return False
-        yield replace(write, record=self.record, hash=None, value=self.value, fields={})
         if self.index is not None:
-            yield replace(write, hash=None, index=self.index, fields={})
             yield DropTokens(self.index, (self.before,))
         yield Unlink((self.hash_before,))
         return True

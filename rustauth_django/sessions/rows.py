@@ -91,14 +91,16 @@ class Rows:
         changed = self._columns(session)
         return bool(self._there(changed.pop("key")).update(**changed, mark=0))
 
-    def touch(self, session: Session, before: DjangoPart) -> bool:
-        """Change the times of a session, and where it was seen, if it is alive and nobody has
-        written since it was read as ``before``. Is that so?
+    def touch(self, session: Session, before: DjangoPart | None) -> bool:
+        """Change the times of a session, and where it was seen, if it is alive and, where
+        ``before`` is given, nobody has written since it was read as that. Is that so?
         """
         changed = self._columns(session)
-        unchanged = self._there(changed["key"]).filter(visit=visit_of(before))
+        rows = self._there(changed["key"])
+        if before is not None:
+            rows = rows.filter(visit=visit_of(before))
         names = ("record", "visit", "expires_at")
-        return bool(unchanged.update(**{name: changed[name] for name in names}))
+        return bool(rows.update(**{name: changed[name] for name in names}))
 
     def move(self, before: str, session: Session) -> bool:
         """Give a session another token, if it is alive. Is it?"""

@@ -465,6 +465,11 @@ class SessionStore(SessionBase):
                 self.create()
             case "unknown":
                 self.create()
+            case SessionRecord() as other:
+                self.create()
+                if other.user_id and not run(user_sessions().has_moved(other)):
+                    self.flush()
+                    self.create()
 
     async def acycle_key(self) -> None:
         data = await self._aget_session()  # type: ignore[attr-defined]
@@ -474,13 +479,20 @@ class SessionStore(SessionBase):
                 await self.acreate()
             case "unknown":
                 await self.acreate()
+            case SessionRecord() as other:
+                await self.acreate()
+                if other.user_id and not await arun(user_sessions().has_moved(other)):
+                    await self.aflush()
+                    await self.acreate()
 
-    def _moving(self, data: dict[str, Any]) -> "SessionPlan[str]":
+    def _moving(self, data: dict[str, Any]) -> "SessionPlan[str | SessionRecord]":
         """Give the session a new key.
 
         The result is "moved", "unknown" if it has to be created, and "ended" if it was revoked
         since it was read, so that it must end here as well (QUIRK-03). If another request has moved
-        it first, that one has its id, and this one becomes a session of its own.
+        it first, that one has its id, and this one becomes a session of its own: the result is then
+        the record of the other one. Whoever revokes that one while this is created has not seen
+        this one, so it must be looked for once more.
         """
         before = self._found
         if before is None:
@@ -495,7 +507,7 @@ class SessionStore(SessionBase):
         if before.record.user_id and not (yield from user_sessions().has_moved(before.record)):
             return "ended"
         self._found = before._replace(record=before.record._replace(id=new_id(), token=""))
-        return "unknown"
+        return before.record
 
     @classmethod
     def clear_expired(cls) -> None:

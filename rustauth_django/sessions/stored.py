@@ -66,9 +66,11 @@ class StoredSessions(UserSessions):
             self._doubt()
             row: Session | None = yield Call(self._rows.find, (token, self._now_ms()))
             return row
-        if session is not None and not (session.part and session.part.is_provisional):
+        if session is not None and session.part and not session.part.is_provisional:
             return session
-        return (yield from self._fill(token))
+        # What has no hash began at a RustAuth service, or has lost it.
+        filled = yield from self._fill(token)
+        return filled or (session if session and session.part is None else None)
 
     def put(
         self, record: SessionRecord, part: DjangoPart, how: How, *, is_new_login: bool = False
@@ -94,13 +96,25 @@ class StoredSessions(UserSessions):
     def touch(
         self, record: SessionRecord, part: DjangoPart, before: DjangoPart
     ) -> SessionPlan[bool]:
-        if part.state == "row":
-            try:
-                if not (yield Call(self._rows.touch, (Session(record, part), before))):
-                    return False
-            except DatabaseError as error:
-                logger.warning("A session could not be prolonged: %s", type(error).__name__)
-        return (yield from super().touch(record, part, before))
+        if part.state != "row":
+            return (yield from super().touch(record, part, before))
+        session = Session(record, part)
+        is_touched = yield from self._touch_row(session, before)
+        if not (yield from super().touch(record, part, before)):
+            return False
+        if not is_touched:
+            # It has missed an earlier visit, or somebody is saving it: then that one's data stays.
+            yield from self._touch_row(session)
+        return True
+
+    def _touch_row(self, session: Session, before: DjangoPart | None = None) -> SessionPlan[bool]:
+        """Change the times in a row. That is optional: Django may do without."""
+        try:
+            is_touched: bool = yield Call(self._rows.touch, (session, before))
+        except DatabaseError as error:
+            logger.warning("A session could not be prolonged: %s", type(error).__name__)
+            return False
+        return is_touched
 
     def move(
         self, before: SessionRecord, record: SessionRecord, part: DjangoPart
@@ -135,8 +149,8 @@ class StoredSessions(UserSessions):
             self._doubt()
             yield Call(self._rows.bury, (self._tombstone(token, user_id or ""),))
             return was_stored > 0
-        if was_there and not was_stored:
-            # It had no row when this began; perhaps it was given one.
+        if was_there:
+            # Somebody who was saving it may have given it a row since.
             yield Call(self._rows.remove, ([token],))
         return was_there or was_stored > 0
 

@@ -75,12 +75,18 @@ def _infos(sessions: Iterable[Session], request: HttpRequest | None) -> list[Ses
 
 def _revoking_one(user_id: str, id: str) -> SessionPlan[list[Indexed]]:
     sessions, names = get_feature(sessions_on), {id, unsign(id)}
-    meant = [
-        (token, record)
-        for token, record in (yield from sessions.indexed(user_id))
-        if record and record.user_id == user_id and names & {record.id, token}
-    ]
-    return (yield from sessions.end(user_id, meant))
+    ended: list[Indexed] = []
+    while True:
+        meant = [
+            (token, record)
+            for token, record in (yield from sessions.indexed(user_id))
+            if record and record.user_id == user_id and names & {record.id, token}
+        ]
+        if not meant:
+            return ended
+        ended += yield from sessions.end(user_id, meant)
+        # If it gets a new key meanwhile, its id stays.
+        names |= {record.id for _, record in meant}
 
 
 def revoking_but(user_id: str, spared: str | None) -> SessionPlan[list[Indexed]]:

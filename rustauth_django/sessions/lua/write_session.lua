@@ -29,8 +29,9 @@ if hash and how ~= 'NX' then
   local is_filled = string.sub(state, 1, 4) == 'fill'
   if how == 'CONFIRM' and state ~= ARGV[6] then
     return -1
-  elseif how == 'FILL' and state ~= '' and not is_filled then
-    return -1
+  elseif how == 'FILL' and state ~= '' and not is_filled
+      and not (record and redis.call('EXISTS', record) == 0) then
+    return -1 -- without a record it would be nothing
   elseif is_filled and how ~= 'FILL' and how ~= 'CONFIRM' then
     return -1 -- what was filled in is nothing yet
   elseif how == 'TOUCH' and seen_at ~= ARGV[7] then
