@@ -24,6 +24,7 @@ from rustauth_django import (
 from rustauth_django.engine.cluster import redirection_of
 from rustauth_django.engine.opening import open_cluster_client
 from rustauth_django.engine.operations import Delete, Describe, Get, GetMany, Set, Take
+from rustauth_django.engine.wire import Started
 from rustauth_django.limits.rates import ALGORITHM_NAMES
 
 from .clusters import ABLE, SIZE, Cluster
@@ -526,6 +527,53 @@ def test_threads_that_read_of_all_servers_do_not_block_each_other(
         orders = [keys, keys[::-1], keys[2:] + keys[:2], keys[4:] + keys[:4]]
         calls = [pool.submit(stores.backend.run, GetMany(order)) for order in orders * 100]
         assert [call.result() for call in calls] == [list(order) for order in orders] * 100
+
+
+def test_a_server_that_says_nothing_holds_up_no_other(prefix: str) -> None:
+    """Whoever waits for it keeps no connection of those that have answered."""
+    options = {"socket_timeout": 3, "socket_connect_timeout": 5, "max_connections": 2}
+    with (
+        Cluster() as cluster,
+        RustAuthStores.from_url(cluster.url, client_options=options, cluster=True) as stores,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        keys = keys_on_each(cluster, prefix, 1)
+        for key in keys:
+            stores.backend.run(Set(key, key, 60_000))
+        cluster.servers[0].stop_answering()
+        waiting = [pool.submit(stores.backend.run, GetMany(tuple(keys))) for _ in range(8)]
+        started = time.monotonic()
+        for _ in range(20):
+            assert stores.backend.run(Get(keys[1])) == keys[1]
+            assert stores.backend.run(Get(keys[2])) == keys[2]
+        assert time.monotonic() - started < 2
+        for one in waiting:
+            with pytest.raises(BackendError):
+                one.result()
+        cluster.servers[0].answer_again()
+
+
+def test_a_signal_handler_s_exception_reaches_its_caller(
+    cluster: Cluster, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no outcome of a server's, and what was sent elsewhere is not read by the next call."""
+
+    class Interrupted(Exception):
+        """A time limit on a task."""
+
+    keys = keys_on_each(cluster, prefix, 1)
+    with RustAuthStores.from_url(cluster.url, client_options=PATIENT, cluster=True) as stores:
+        for key in keys:
+            stores.backend.run(Set(key, key, 60_000))
+
+        def strike(self: Any) -> Any:
+            raise Interrupted
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Started, "finish", strike)
+            with pytest.raises(Interrupted):
+                stores.backend.run(GetMany(tuple(keys)))
+        assert stores.backend.run(GetMany(tuple(keys))) == keys
 
 
 async def test_a_slot_that_moves_is_followed_by_a_callers_clients(

@@ -10,8 +10,10 @@ not know.
 import asyncio
 import random
 import re
+import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from redis import asyncio as aioredis
@@ -31,7 +33,7 @@ from .commands import Command, Several
 from .operations import InvalidReply, Operation, array, integer, text
 from .plans import Plan, adrive, drive
 from .protocol import Overload, is_raised_in
-from .wire import UNLIMITED
+from .wire import UNLIMITED, Started
 
 T = TypeVar("T")
 Address: TypeAlias = tuple[str, int]
@@ -52,6 +54,13 @@ class Sending(NamedTuple):
     asking: bool = False
 
 
+class SendingSeveral(NamedTuple):
+    """Commands that only read, for the server at ``address``."""
+
+    address: Address
+    command: Several
+
+
 class Topology(NamedTuple):
     """Who holds each slot, and the lowest slot of each server."""
 
@@ -60,7 +69,7 @@ class Topology(NamedTuple):
 
 
 #: What a plan of the cluster yields. A list is sent at once; its answer has replies and exceptions.
-Step: TypeAlias = Sending | list[Sending]
+Step: TypeAlias = Sending | list[SendingSeveral]
 
 
 class Node(Protocol):
@@ -68,13 +77,8 @@ class Node(Protocol):
 
     location: str
 
-    def perform(
-        self,
-        command: Command,
-        *,
-        asking: bool = False,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Any: ...
+    def perform(self, command: Command, *, asking: bool = False) -> Any: ...
+    def start(self, command: Several) -> Started: ...
     async def aperform(self, command: Command, *, asking: bool = False) -> Any: ...
     def close(self) -> None: ...
     async def aclose(self) -> None: ...
@@ -174,26 +178,25 @@ class ClusterBackend(ServerBackend):
     def _send(self, step: Step) -> Any:
         if isinstance(step, Sending):
             return self._node(step.address).perform(step.command, asking=step.asking)
+        started: dict[int, Started] = {}
         outcomes: list[Any] = [None] * len(step)
-
-        def ask(place: int) -> None:
-            if place < len(step) and outcomes[place] is None:
-                address, command, _ = step[place]
-                try:
-                    outcomes[place] = self._node(address).perform(
-                        command, meanwhile=lambda: ask(place + 1)
-                    )
-                except Exception as error:  # noqa: BLE001  # the plan decides
-                    outcomes[place] = error
-                ask(place + 1)  # if this was never sent
-
-        ask(0)
+        try:
+            for place, (address, command) in enumerate(step):
+                outcomes[place] = outcome_of(partial(self._node(address).start, command))
+                if isinstance(outcomes[place], Started):
+                    started[place] = outcomes[place]
+            # Whoever has answered is not held up by a server that does not.
+            for place in ready(started):
+                outcomes[place] = outcome_of(started.pop(place).finish)
+        finally:
+            for one in started.values():
+                one.abandon()
         return outcomes
 
     async def _asend(self, step: Step) -> Any:
         if isinstance(step, Sending):
             return await self._node(step.address).aperform(step.command, asking=step.asking)
-        sent = [self._node(address).aperform(command) for address, command, _ in step]
+        sent = [self._node(address).aperform(command) for address, command in step]
         return await asyncio.gather(*sent, return_exceptions=True)
 
     def _node(self, address: Address) -> Node:
@@ -219,7 +222,7 @@ class ClusterBackend(ServerBackend):
             places.setdefault(self._owner(topology, slot), []).append(place)
         # Threads that hold connections of some servers want those of others in the same order.
         step = [
-            Sending(address, Several.of(*(commands[place] for place in places[address])))
+            SendingSeveral(address, Several.of(*(commands[place] for place in places[address])))
             for address in sorted(places)
         ]
         replies: list[Any] = [None] * len(commands)
@@ -308,6 +311,35 @@ class ClusterBackend(ServerBackend):
         if known is None:
             raise failure
         return known
+
+
+def outcome_of(call: Callable[[], Any]) -> Any:
+    """The result of a call, or the exception that the plan is to see."""
+    try:
+        return call()
+    except TRANSLATED as error:
+        if is_handlers(error):
+            raise
+        return error
+
+
+def ready(started: dict[int, Started]) -> Iterator[int]:
+    """The places of what was sent, as their replies come; in the end those of the others, too."""
+    if len(started) > 1:
+        seconds = next(iter(started.values())).seconds
+        ends_at = None if seconds is None else time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            for place, one in started.items():
+                selector.register(one.socket, selectors.EVENT_READ, place)
+            while len(started) > 1:
+                left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+                found = selector.select(left)
+                if not found:
+                    break
+                for key, _ in found:
+                    selector.unregister(key.fileobj)
+                    yield key.data
+    yield from list(started)
 
 
 def slot_of(command: Command) -> int:

@@ -1,6 +1,5 @@
 """One server, Redis or Valkey."""
 
-from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
@@ -9,9 +8,9 @@ from redis.sentinel import SentinelConnectionPool
 
 from ..exceptions import InvalidConfig
 from .backends import ServerBackend
-from .commands import Command
+from .commands import Command, Several
 from .loops import LoopWires
-from .wire import Wire
+from .wire import Started, Wire
 
 
 class RedisBackend(ServerBackend):
@@ -36,14 +35,12 @@ class RedisBackend(ServerBackend):
         self._loops = LoopWires(client, async_pool)
         self.location = describe_location(pool)
 
-    def perform(
-        self,
-        command: Command,
-        *,
-        asking: bool = False,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Any:
-        return self._wire.call(command, asking=asking, meanwhile=meanwhile)
+    def perform(self, command: Command, *, asking: bool = False) -> Any:
+        return self._wire.call(command, asking=asking)
+
+    def start(self, command: Several) -> Started:
+        """Send commands whose replies are read later."""
+        return self._wire.start(command)
 
     async def aperform(self, command: Command, *, asking: bool = False) -> Any:
         return await self._loops.call(command, asking=asking)

@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from inspect import Parameter, signature
 from ssl import SSLSocket, SSLWantReadError
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakSet, ref
 
 from redis.backoff import NoBackoff
@@ -152,15 +152,14 @@ class Line:
         packed: bytes,
         replies: int,
         gathered: list[Any] | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        started: float | None = None,
     ) -> Any:
         """Send, and return the last of ``replies`` replies; one deadline is for all of it. All of
-        them are added to ``gathered``. ``meanwhile`` is called as soon as the commands are sent.
+        them are added to ``gathered``. If it was ``started`` before, it is sent already.
         """
-        started = time.monotonic()
-        self._socket.sendall(packed)
-        if meanwhile is not None:
-            meanwhile()
+        if started is None:
+            started = time.monotonic()
+            self._socket.sendall(packed)
         is_late = time.monotonic() - started > LONG_SEND
         ends_at = None if self._seconds is None else started + self._seconds
         if is_late:
@@ -266,13 +265,7 @@ class Wire:
         self._inside: deque[None] = deque()
         self._places = Places(self._most if self._owned else 0)
 
-    def call(
-        self,
-        command: Command,
-        *,
-        asking: bool = False,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Any:
+    def call(self, command: Command, *, asking: bool = False) -> Any:
         """The reply to a command; raises redis-py's exceptions, those of sockets, ``Overload``."""
         packed = pack(command)
         if asking:
@@ -282,33 +275,46 @@ class Wire:
         try:
             if isinstance(command, Several):
                 replies: list[Any] = []
-                line.call(packed, len(command.commands) + asking, replies, meanwhile)
+                line.call(packed, len(command.commands) + asking, replies)
                 reply = join(replies[1:] if asking else replies)
             else:
                 reply = line.call(packed, 2 if asking else 1)
-        except (RedisConnectionError, RedisTimeoutError, OSError):
-            line.close()
-            self.close()
-            raise
-        except TypeError as error:
-            line.close()
-            if is_raised_in("rustauth_django", error):
-                # hiredis has met a map whose names are lists.
-                raise InvalidResponse(NOT_RESP) from None
-            raise
-        except BaseException:
-            line.close()
+        except BaseException as error:
+            self._give_up(line, error)
             raise
         if isinstance(reply, Exception):
-            if is_read_only(reply):
-                # The primary may be elsewhere by now.
-                line.close()
-                self.close()
-            else:
-                self._put(line, idle)
-            raise reply
+            self._refuse(line, idle, reply)
         self._put(line, idle)
         return reply
+
+    def start(self, command: Several) -> "Started":
+        """Send commands whose replies are read later; raises what ``call`` does."""
+        idle = self._idle
+        line = self._take()
+        try:
+            return Started(self, line, idle, command)
+        except BaseException as error:
+            self._give_up(line, error)
+            raise
+
+    def _give_up(self, line: Line, error: BaseException) -> None:
+        """After an error of a call its connection cannot be trusted, and perhaps no other."""
+        line.close()
+        if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
+            self.close()
+        elif isinstance(error, TypeError) and is_raised_in("rustauth_django", error):
+            # hiredis has met a map whose names are lists.
+            raise InvalidResponse(NOT_RESP) from None
+
+    def _refuse(self, line: Line, idle: deque[Line], reply: Exception) -> NoReturn:
+        """Raise an error that the server has answered with."""
+        if is_read_only(reply):
+            # The primary may be elsewhere by now.
+            line.close()
+            self.close()
+        else:
+            self._put(line, idle)
+        raise reply
 
     def close(self) -> None:
         """Close the idle connections, or give them back. Busy ones follow after their calls."""
@@ -419,6 +425,36 @@ class Wire:
             return
         if "inuse_connections" in signature(self._pool.disconnect).parameters:
             self._pool.disconnect(inuse_connections=False)
+
+
+class Started:
+    """Commands that are sent, and whose replies are still to come."""
+
+    def __init__(self, wire: Wire, line: Line, idle: deque[Line], command: Several) -> None:
+        self._wire, self._line, self._idle = wire, line, idle
+        self._size = len(command.commands)
+        self.socket = line._socket
+        self.seconds = line._seconds
+        self._started = time.monotonic()
+        self.socket.sendall(command.packed)
+
+    def finish(self) -> Any:
+        """The replies; raises what ``Wire.call`` does."""
+        replies: list[Any] = []
+        try:
+            self._line.call(b"", self._size, replies, self._started)
+            reply = join(replies)
+        except BaseException as error:
+            self._wire._give_up(self._line, error)
+            raise
+        if isinstance(reply, Exception):
+            self._wire._refuse(self._line, self._idle, reply)
+        self._wire._put(self._line, self._idle)
+        return reply
+
+    def abandon(self) -> None:
+        """Nobody reads the replies."""
+        self._line.close()
 
 
 # The messages of redis-py's pools when all connections are in use.
