@@ -16,6 +16,7 @@ from django.test import override_settings
 
 from rustauth_django import BackendUnavailable
 from rustauth_django.contrib.peers import PeerSession, authenticate_peer
+from rustauth_django.contrib.peers.credentials import Credential
 from rustauth_django.sessions.records import SessionRecord
 
 from .peer_site import MIDDLEWARE
@@ -30,6 +31,7 @@ USER_ID = "j7Oxdju4eV98f1Dpo5H57qTnV0AavbgX"
 COOKIE = "better-auth.session_token"
 RUST_COOKIE = "rustauth.session_token"
 NOBODY = ""
+OTHER = "tests.peer_site.sign_in_another"
 
 
 def signed(token: str = TOKEN, secret: str = SECRET) -> str:
@@ -147,6 +149,8 @@ def test_a_request_without_a_credential_costs_nothing(site: PeerSite) -> None:
         pytest.param("{name}=" + signed("active-sessions-" + USER_ID), id="another kind of key"),
         pytest.param("{name}=" + signed("a:b:c:d:e:f"), id="colons"),
         pytest.param("{name}=.", id="nothing"),
+        pytest.param("\x85{name}=" + signed(), id="no blank of a browser's before the name"),
+        pytest.param("{name}\x1f=" + signed(), id="nor behind it"),
         pytest.param('{name}="' + signed() + '"', id="quoted"),
         pytest.param("{name}=" + "\u00e9" * 40 + signed(), id="beyond ASCII"),
     ],
@@ -378,6 +382,73 @@ def test_a_user_of_django_s_stays(site: PeerSite) -> None:
     for page in ("/who", "/awho"):
         found = site.get(page, cookie=f"{jar}; {COOKIE}={signed()}").json()
         assert found == {"user": "ada", "peer": None, "user_id": None, "session_id": None}
+
+
+def test_a_view_that_is_exempt_has_its_body_to_itself(site: PeerSite) -> None:
+    """The middleware reads none of it; the token has to be in the header there."""
+    site.client.handler.enforce_csrf_checks = True
+    site.store(record())
+    cookie = f"{COOKIE}={signed()}; csrftoken={'a' * 32}"
+    data = {"csrfmiddlewaretoken": "a" * 32, "x": "1"}
+    refused = site.post("/body", data, cookie=cookie)
+    assert (refused.status_code, refused.json()["user"]) == (200, NOBODY)
+    meant = site.post("/body", data, cookie=cookie, x_csrftoken="a" * 32)
+    assert meant.json()["user"] == USER_ID
+    assert meant.json()["length"] == refused.json()["length"] > 0
+
+
+def test_rest_framework_and_ninja_look_at_the_peers_alone(site: PeerSite) -> None:
+    """Who is signed in at Django as well is the peer's user there, and Django's everywhere else."""
+    site.store(record())
+    ada = User.objects.create(username="ada")
+    if site.runner:
+        site.runner.run(site.client.aforce_login(ada))
+    else:
+        site.client.force_login(ada)
+    jar = "; ".join(f"{name}={one.value}" for name, one in site.client.cookies.items())
+    site.client.cookies.clear()
+    sent = {"cookie": jar, "authorization": f"Bearer {signed()}"}
+    for page in ("/rest", "/api/who", "/api/awho"):
+        assert site.get(page, **sent).json()["user"] == USER_ID, page
+    assert site.get("/who", **sent).json()["user"] == "ada"
+    assert {"Cookie", "Authorization"} <= set(site.get("/rest").headers["Vary"].split(", "))
+
+
+def test_who_signs_in_or_out_in_a_view_is_no_longer_the_peer_s(site: PeerSite) -> None:
+    """Neither for the rest of the view, nor for whoever asks again."""
+    site.store(record())
+    for page in ("/in-and-out", "/ain-and-out"):
+        site.client.cookies.clear()
+        found = site.get(page, cookie=f"{COOKIE}={signed()}").json()
+        assert found == [
+            *([USER_ID, USER_ID, "app"], ["", "", None]),
+            *(["other", "other", None],),
+        ]
+
+
+def test_a_user_of_another_middleware_stays(site: PeerSite) -> None:
+    """One that sets ``request.user`` and knows of no other attribute."""
+    site.store(record())
+    site.overrides.append(override_settings(MIDDLEWARE=[*MIDDLEWARE[:-1], OTHER, MIDDLEWARE[-1]]))
+    site.overrides[-1].enable()
+    site.client.handler.load_middleware(is_async=site.runner is not None)
+    assert site.who(signed()) == "another"
+
+
+def test_an_outage_is_logged_once(dead_url: str, rf: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever else is brought meanwhile."""
+    peer = {"STACK": "better-auth", "VIA": "redis", "SECRET": SECRET, "URL": dead_url}
+    with override_settings(RUSTAUTH={"PEERS": {"app": peer}}):
+        for value in (signed(), f"{TOKEN}.forged") * 5:
+            request = rf.get("/", headers={"cookie": f"{COOKIE}={value}"})
+            assert authenticate_peer(request) is None
+    assert len(caplog.records) == 1
+    assert TOKEN not in caplog.text
+
+
+def test_a_credential_is_in_no_repr() -> None:
+    """Error reports show the variables of each frame."""
+    assert TOKEN not in repr(Credential(signed(), is_cookie=True))
 
 
 def test_no_cache_shows_a_page_to_somebody_else(site: PeerSite) -> None:

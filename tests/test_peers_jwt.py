@@ -1,6 +1,7 @@
 """Tokens that a peer has signed: which count, and how its keys are kept."""
 
 import asyncio
+import base64
 import json
 import os
 import threading
@@ -217,6 +218,8 @@ def test_a_token_that_does_not_count_is_nobody_s(site: JwtSite, jwks: Jwks) -> N
         "no token": "x",
         "dots": "..",
         "long": f"{header}.{'A' * 20_000}.{signature}",
+        "nested": base64.urlsafe_b64encode(b"[" * 9000).decode() + ".e30.AA",
+        "a nested body": f"{header}.{base64.urlsafe_b64encode(b'[' * 9000).decode()}.{signature}",
         "beyond ASCII": "\u00e9.\u00e9.\u00e9".encode().decode("latin-1"),
     }
     for what, one in bad.items():
@@ -370,6 +373,52 @@ def test_one_fetch_serves_all_who_wait(jwks: Jwks) -> None:
         assert asyncio.run(many()) == [True] * 19
         assert [one.result() for one in threads] == [True] * 8
     assert jwks.asked == 1
+
+
+def test_no_peer_is_asked_for_the_keys_of_another(site: JwtSite, jwks: Jwks) -> None:
+    """The issuer says whose token it is, before any key is looked for."""
+    other = Jwks()
+    other.hold.clear()
+    user = "tests.peer_site." + ("auser_for" if site.runner else "user_for")
+    common = {"STACK": "better-auth", "VIA": "jwt", "USER": user}
+    away = {"ISSUER": "https://b.example.com", "JWKS_URL": other.url, "ON_ERROR": "deny"}
+    site.base["PEERS"] = {
+        "away": {**common, **away},
+        "app": {**common, "ISSUER": ISSUER, "JWKS_URL": jwks.url},
+    }
+    site.configure()
+    assert site.who(token()) == "ada"
+    assert other.asked == 0
+    other.close()
+
+
+def test_a_thread_that_cannot_start_is_no_end(jwks: Jwks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known keys count, and the next fetch is tried."""
+    now = 0.0
+    keys = KeySet(jwks.url, lambda: now)
+    assert look(keys, "ed", False)
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    now = REFRESH_AFTER + 1.0
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert look(keys, "ed", False)
+    jwks.publish(jwk(OTHER, "next"))
+    now += FETCH_AGAIN
+    assert look(keys, "next", False)
+
+
+def test_keys_that_are_for_nothing_here_are_left_out(jwks: Jwks) -> None:
+    """And take no other key with them."""
+    jwks.publish(
+        {**jwk(ED, "none"), "alg": "none"},
+        {**jwk(RSA, "enc", "RS256"), "use": "enc"},
+        {**jwk(ED, "ed"), "use": "sig"},
+    )
+    keys = KeySet(jwks.url)
+    assert [look(keys, kid, False) for kid in ("ed", "none", "enc")] == [True, False, False]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -130,6 +130,25 @@ def test_peers_are_a_dictionary() -> None:
             assert read_settings()[1]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [{**REDIS, "SECRET": "sesame"}],
+        {"app": [{**REDIS, "SECRET": "sesame"}]},
+        {"app": {**REDIS, "SECRET": ["sesame"]}},
+        {"app": {**REDIS, "URL": ["sesame"]}},
+        {"app": {**JWT, "ISSUER": "https://ada:sesame@app.example.com"}},
+        {"app": {**JWT, "JWKS_URL": "https://ada:sesame@app.example.com"}},
+    ],
+)
+def test_no_message_has_a_secret(wrong: Any) -> None:
+    """Whatever is wrong with it."""
+    with override_settings(RUSTAUTH={"PEERS": wrong}):
+        _, problems = read_settings()
+    assert problems
+    assert "sesame" not in "".join(map(str, problems))
+
+
 def test_a_url_that_cannot_be_opened_stops_the_site() -> None:
     """As it starts; its credentials are in no message."""
     with peers(web={**REDIS, "URL": "http://user:sesame@127.0.0.1"}):
@@ -178,6 +197,7 @@ def test_the_place_of_the_middleware_is_checked(middleware: list[str], expected:
         ("field:username", set()),
         ("field:email", {"W015"}),
         ("field:nickname", {"E010"}),
+        ("field:groups", {"E010"}),
         ("tests.peer_site.user_for", set()),
     ],
 )

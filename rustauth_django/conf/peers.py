@@ -115,7 +115,9 @@ def read_peers(
     top: Section, *, secure_cookies: bool, databases: Collection[str]
 ) -> tuple[Peer, ...]:
     """The peers in their order; the problems of the others are noted."""
-    raw = top.get("PEERS", "a dictionary of peers", lambda value: isinstance(value, dict))
+    raw = top.get(
+        "PEERS", "a dictionary of peers", lambda value: isinstance(value, dict), secret=True
+    )
     found = []
     path = top.at("PEERS")
     for name, given in raw.items():
@@ -149,7 +151,7 @@ def _read_jwt(name: str, section: Section) -> JwtPeer:
         *_read_common(name, section),
         issuer=issuer,
         audience=section.get("AUDIENCE", "text", is_text) or issuer,
-        jwks_url=section.get("JWKS_URL", "a URL of http or https", is_url)
+        jwks_url=section.get("JWKS_URL", "a URL of http or https", is_url, secret=True)
         or issuer.rstrip("/") + JWKS_PATH,
         cache_cookie=section.get("CACHE_COOKIE", "the name of a cookie", is_cookie),
     )

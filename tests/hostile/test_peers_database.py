@@ -4,10 +4,13 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
+from django.test import override_settings
 
 from ..better_auth import VERSIONS, BetterAuth, install
 from ..servers import Server
@@ -85,3 +88,33 @@ def test_a_database_is_a_way_too(
         end(service, way, both[0], name(f"admin-{prefix}"))
         ended = {"sign-out": sent[:1], "password": sent[1:]}.get(way, sent)
         assert [site.get("/who", **one).json()["user"] for one in ended] == [""] * len(ended)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Chicago"])
+def test_times_are_what_they_are_wherever_the_site_is(
+    beside: tuple[BetterAuth, dict[str, Any]],
+    one_server: Server,
+    prefix: str,
+    runner: asyncio.Runner | None,
+    zone: str,
+) -> None:
+    """Without USE_TZ too, where Django takes the zone from what has one."""
+    service, peer = beside
+    signed_up = service.sign_up(name(prefix))
+    sent = credentials(service, signed_up, "database")
+    connections[ALIAS].close()
+    for site in peer_site(service, one_server, prefix, runner, "database", **peer):
+        with override_settings(USE_TZ=False, TIME_ZONE=zone):
+            for hours, is_alive in ((1, True), (-1, False)):
+                ends_at = datetime.now(UTC) + timedelta(hours=hours)
+                move_end(ends_at)
+                assert bool(site.get("/who", **sent).json()["user"]) is is_alive, hours
+
+
+def move_end(ends_at: datetime) -> None:
+    """Have all sessions end then."""
+    with connections[ALIAS].cursor() as cursor:
+        quoted = connections[ALIAS].ops.quote_name("expiresAt")
+        is_postgresql = connections[ALIAS].vendor == "postgresql"
+        when = ends_at if is_postgresql else ends_at.replace(tzinfo=None)
+        cursor.execute(f"UPDATE logins SET {quoted} = %s", [when])

@@ -1,10 +1,12 @@
 """Who is signed in at a peer: the credentials of a request, their sessions, and the users."""
 
 import logging
+from copy import copy
 from typing import Any, TypeAlias
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.functional import SimpleLazyObject
 from django.utils.module_loading import import_string
 
 from ...conf import Settings
@@ -15,6 +17,7 @@ from ...engine.opening import open_backend
 from ...engine.plans import Call, Plan
 from ...exceptions import BackendError, InvalidConfig
 from ...stores import RustAuthStores
+from .credentials import Credential
 from .readers import Reader, RedisReader
 from .session import PeerSession
 from .tables import DatabaseReader
@@ -23,6 +26,9 @@ from .users import user_of
 logger = logging.getLogger("rustauth_django")
 
 Found: TypeAlias = tuple[Any, PeerSession]
+
+# Who was found, on the request.
+ATTRIBUTE = "_rustauth_django_peer"
 
 # By its path: the package that it needs is an extra.
 JWT_READER = "rustauth_django.contrib.peers.tokens.JwtReader"
@@ -85,33 +91,51 @@ def authenticate_peer(request: HttpRequest) -> PeerSession | None:
     A user whom Django has signed in stays. Raises ``BackendError`` if a peer whose ``ON_ERROR`` is
     "deny" cannot be asked.
     """
-    try:
-        return attach(request, run(authenticating(request)))
-    except CsrfFailed:
-        return attach(request, None)
+    return attach(request, run(identifying(request)))
 
 
 async def aauthenticate_peer(request: HttpRequest) -> PeerSession | None:
     """The same, asynchronously."""
-    try:
-        return attach(request, await arun(authenticating(request)))
-    except CsrfFailed:
-        return attach(request, None)
+    return attach(request, await arun(identifying(request)))
 
 
-def authenticating(request: HttpRequest) -> Plan[Call, Found | None]:
-    """The user and the session that the first peer answers with. Raises ``CsrfFailed`` if there is
-    one, but a forged request would bring its cookie as well.
-    """
-    known = getattr(request, "peer_session", None)
+def identifying(request: HttpRequest, *, reads_body: bool = True) -> Plan[Call, Found | None]:
+    """Who is signed in at a peer, unless Django has signed somebody in."""
+    known = known_in(request)
     if known is not None:
-        return request.user, known
-    peers = get_feature(Peers)
-    brought = [(one, what) for one in peers.readers for what in one.credentials(request)]
-    if not brought or (yield Call(has_user, (request,), twin=ahas_user)):
+        return known
+    # Without anything that could be a peer's, Django's session is not even read.
+    if not brought_by(request) or (yield Call(has_user, (request,), twin=ahas_user)):
         return None
+    try:
+        return (yield from authenticating(request, reads_body=reads_body))
+    except CsrfFailed:
+        return None
+
+
+def known_in(request: HttpRequest) -> Found | None:
+    """Who was found before, if nobody has signed in or out since."""
+    known: Found | None = getattr(request, ATTRIBUTE, None)
+    return known if known is not None and getattr(request, "user", None) is known[0] else None
+
+
+def brought_by(request: HttpRequest) -> list[tuple[Reader, Credential]]:
+    """What could be a peer's, with its reader."""
+    readers = get_feature(Peers).readers
+    return [(reader, one) for reader in readers for one in reader.credentials(request)]
+
+
+def authenticating(request: HttpRequest, *, reads_body: bool = True) -> Plan[Call, Found | None]:
+    """The user and the session that the first peer answers with. Raises ``CsrfFailed`` if there is
+    one, but a forged request would bring its cookie as well. Unless this ``reads_body``, the token
+    against that has to be in a header.
+    """
+    known = known_in(request)
+    if known is not None:
+        return known
+    peers = get_feature(Peers)
     forged: CsrfFailed | None = None
-    for reader, credential in brought:
+    for reader, credential in brought_by(request):
         try:
             session = yield from reader.find(credential)
         except BackendError as error:
@@ -119,11 +143,11 @@ def authenticating(request: HttpRequest) -> Plan[Call, Found | None]:
             if reader.peer.on_error == "deny":
                 raise
             continue
-        peers.note(reader.peer, None)
         if session is None:
             continue
+        peers.note(reader.peer, None)
         if credential.is_cookie and is_unsafe(request):
-            reason = yield Call(why_forged, (request,))
+            reason = yield Call(why_forged, (request, reads_body))
             if reason is not None:
                 forged = CsrfFailed(reason)
                 continue
@@ -137,13 +161,15 @@ def authenticating(request: HttpRequest) -> Plan[Call, Found | None]:
 
 def attach(request: HttpRequest, found: Found | None) -> PeerSession | None:
     """Let a request know whose it is."""
+    setattr(request, ATTRIBUTE, found)
     if found is None:
         request.peer_session = None  # type: ignore[attr-defined]  # it is ours
         return None
     user, session = found
 
     async def auser() -> Any:
-        return user
+        # Whoever signs somebody in or out sets the other attribute.
+        return request.user
 
     request.user, request.auser = user, auser
     request.peer_session = session  # type: ignore[attr-defined]
@@ -157,6 +183,9 @@ def has_user(request: HttpRequest) -> bool:
 
 
 async def ahas_user(request: HttpRequest) -> bool:
+    user = getattr(request, "user", None)
+    if user is not None and not isinstance(user, SimpleLazyObject):
+        return bool(user.is_authenticated)  # somebody else's middleware has set it
     get_user = getattr(request, "auser", None)
     return get_user is not None and (await get_user()).is_authenticated
 
@@ -177,9 +206,12 @@ class CsrfCheck(CsrfViewMiddleware):
         return reason
 
 
-def why_forged(request: HttpRequest) -> str | None:
+def why_forged(request: HttpRequest, reads_body: bool = True) -> str | None:
     """Why this may be a forged request, as Django's own check says it; None if it is none."""
     check = CsrfCheck()
+    if not reads_body:
+        request = copy(request)
+        request._post = QueryDict()  # type: ignore[attr-defined]  # where Django keeps it
     check.process_request(request)
     reason: Any = check.process_view(request, None, (), {})  # type: ignore[arg-type]
     return None if reason is None else str(reason)

@@ -42,10 +42,12 @@ def find_problems_of_user(peer: Peer) -> Iterator[CheckMessage]:
     where = f'RUSTAUTH["PEERS"][{quote(peer.name)}]["USER"]'
     try:
         field = meta.get_field(name)
+        if field.is_relation:
+            raise FieldDoesNotExist
     except FieldDoesNotExist:
         yield Error(
-            f"{where} names {quote(name)}, which is no field of the user model.",
-            hint=did_you_mean(name, [one.name for one in meta.get_fields()]),
+            f"{where} names {quote(name)}, which is no field of the user model, or a relation.",
+            hint=did_you_mean(name, [one.name for one in meta.get_fields() if not one.is_relation]),
             id="rustauth_django.E010",
         )
         return

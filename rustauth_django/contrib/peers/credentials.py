@@ -21,6 +21,9 @@ class Credential(NamedTuple):
     value: str
     is_cookie: bool
 
+    def __repr__(self) -> str:
+        return f"<Credential: {'cookie' if self.is_cookie else 'bearer token'}>"
+
 
 def cookie_of(request: HttpRequest, name: str, longest: int = MAX_COOKIE) -> Credential | None:
     """A cookie as it was sent; None if there is none, or two that differ (PEER-04): then nobody can
@@ -29,8 +32,9 @@ def cookie_of(request: HttpRequest, name: str, longest: int = MAX_COOKIE) -> Cre
     values = set()
     for part in request.META.get("HTTP_COOKIE", "").split(";"):
         key, is_pair, value = part.partition("=")
-        if is_pair and key.strip() == name:
-            values.add(value.strip())
+        # Browsers take no other characters for blanks, and neither may this.
+        if is_pair and key.strip(" \t") == name:
+            values.add(value.strip(" \t"))
     if len(values) != 1:
         return None
     value = values.pop()
@@ -40,7 +44,7 @@ def cookie_of(request: HttpRequest, name: str, longest: int = MAX_COOKIE) -> Cre
 def bearer_of(request: HttpRequest) -> Credential | None:
     """The token of an Authorization header."""
     scheme, _, value = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-    value = value.strip()
+    value = value.strip(" \t")
     if scheme.lower() != "bearer" or not 0 < len(value) <= MAX_BEARER:
         return None
     return Credential(value, is_cookie=False)

@@ -32,6 +32,7 @@ KEEP_FOR = 86_400
 # A key that is not known, or a peer that is away, leads to one fetch in so many seconds.
 FETCH_AGAIN = 10
 FETCH_TIMEOUT = 2
+GIVE_UP = 30
 WAIT = 5
 MAX_BYTES = 262_144
 MAX_KEYS = 64
@@ -55,7 +56,7 @@ class KeySet:
         self._url = url
         self._clock = clock
         self._keys: dict[str, PyJWK] = {}
-        self._fetched_at = self._asked_at = float("-inf")
+        self._fetched_at = float("-inf")
         self._begin()
         on_fork(self)
 
@@ -63,6 +64,7 @@ class KeySet:
         # A fork has no thread that fetches.
         self._lock = threading.Lock()
         self._fetching: Future[None] | None = None
+        self._asked_at = float("-inf")
 
     def find(self, kid: str) -> "Plan[Call, PyJWK | None]":
         """The key of this id; None if the peer has none. Raises ``BackendUnavailable`` if no key of
@@ -84,15 +86,22 @@ class KeySet:
     def _fetch(self) -> "Future[None] | None":
         """The fetch that is on its way, a new one, or None if the last one was a moment ago."""
         with self._lock:
+            now = self._clock()
+            if self._fetching is not None and now - self._asked_at > GIVE_UP:
+                self._fetching = None  # somebody drips; that thread goes on by itself
             if self._fetching is None:
-                now = self._clock()
                 if now - self._asked_at < FETCH_AGAIN:
                     return None
                 self._asked_at = now
-                self._fetching = Future()
-                threading.Thread(
-                    target=self._run, args=(self._fetching,), name="rustauth-keys", daemon=True
-                ).start()
+                fetching: Future[None] = Future()
+                thread = threading.Thread(
+                    target=self._run, args=(fetching,), name="rustauth-keys", daemon=True
+                )
+                self._fetching = fetching
+                try:
+                    thread.start()
+                except RuntimeError:  # there can be no more threads
+                    self._fetching = None
             return self._fetching
 
     def _run(self, fetching: "Future[None]") -> None:
@@ -102,7 +111,9 @@ class KeySet:
         except Exception as error:  # noqa: BLE001  # whatever the network does; the old keys stay
             logger.warning("The keys of a peer could not be fetched: %s", type(error).__name__)
         finally:
-            self._fetching = None
+            # By now it may be another one's turn.
+            if self._fetching is fetching:
+                self._fetching = None
             fetching.set_result(None)
 
 
@@ -150,9 +161,11 @@ def read_keys(content: bytes) -> dict[str, PyJWK]:
     for fields in keys[:MAX_KEYS]:
         if not isinstance(fields, dict) or fields.get("kty") == "oct":
             continue
+        if fields.get("use", "sig") != "sig":
+            continue
         try:
             key = PyJWK(fields)
-        except (PyJWTError, ValueError, TypeError, KeyError):
+        except (PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
             continue
         if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str):
             usable[key.key_id] = key

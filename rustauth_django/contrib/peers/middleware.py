@@ -7,11 +7,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from ...connections import get_feature
+from ...connections import arun, get_feature, run
 from ...exceptions import BackendError
 from ...limits.rates import Uncounted
 from ...limits.responses import refusal
-from .authentication import Peers, aauthenticate_peer, authenticate_peer
+from .authentication import Peers, attach, identifying
 
 # Seconds after which to come back while a peer cannot be asked.
 RETRY_AFTER = 1
@@ -53,7 +53,7 @@ class PeerSessionMiddleware:
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         try:
-            authenticate_peer(request)
+            attach(request, run(identifying(request, reads_body=not is_exempt(view))))
         except BackendError:
             return refusal(request, Uncounted(permitted=False, retry_after=RETRY_AFTER))
         return None
@@ -62,10 +62,15 @@ class PeerSessionMiddleware:
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         try:
-            await aauthenticate_peer(request)
+            attach(request, await arun(identifying(request, reads_body=not is_exempt(view))))
         except BackendError:
             return refusal(request, Uncounted(permitted=False, retry_after=RETRY_AFTER))
         return None
+
+
+def is_exempt(view: Any) -> bool:
+    """Is a view exempt from Django's check? Then it may want to read the body by itself."""
+    return bool(getattr(view, "csrf_exempt", False))
 
 
 def vary(request: HttpRequest, response: HttpResponseBase) -> None:

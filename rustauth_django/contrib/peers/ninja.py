@@ -8,7 +8,7 @@ from ninja.errors import HttpError
 from ...connections import arun, run
 from ...exceptions import BackendError
 from ...limits.responses import PAGES
-from .authentication import CsrfFailed, attach, authenticating
+from .authentication import CsrfFailed, ahas_user, attach, authenticating, has_user
 
 
 def peer_auth(request: HttpRequest) -> Any:
@@ -19,7 +19,8 @@ def peer_auth(request: HttpRequest) -> Any:
         found = run(authenticating(request))
     except (BackendError, CsrfFailed) as error:
         raise http_error(error) from None
-    attach(request, found)
+    if not has_user(request):
+        attach(request, found)
     return found and found[0]
 
 
@@ -29,7 +30,8 @@ async def apeer_auth(request: HttpRequest) -> Any:
         found = await arun(authenticating(request))
     except (BackendError, CsrfFailed) as error:
         raise http_error(error) from None
-    attach(request, found)
+    if not await ahas_user(request):
+        attach(request, found)
     return found and found[0]
 
 

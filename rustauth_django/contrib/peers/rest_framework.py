@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from ...connections import run
 from ...exceptions import BackendError
 from ..rest_framework import Unavailable
-from .authentication import CsrfFailed, attach, authenticating
+from .authentication import CsrfFailed, attach, authenticating, has_user
 from .middleware import RETRY_AFTER
 
 
@@ -26,7 +26,11 @@ class PeerAuthentication(BaseAuthentication):
             raise PermissionDenied(f"CSRF Failed: {error}") from None
         except BackendError:
             raise Unavailable(RETRY_AFTER) from None
-        attach(request._request, found)
+        if not has_user(request._request):
+            attach(request._request, found)
+        # DRF adds them to the response.
+        headers = getattr(request.parser_context.get("view"), "headers", {})
+        headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Cookie, Authorization")))
         return found
 
     def authenticate_header(self, request: Request) -> str:

@@ -19,6 +19,8 @@ from .session import PeerSession
 # Two kinds of tokens are signed with the same keys, and neither must pass for the other (PEER-20).
 CACHE_TYPE = "better-auth.session-cache+jwt"
 CACHE_AUDIENCE = "better-auth:session-cache"
+# What PyJWT raises for what is no token; before 2.11 also what its parsers do.
+MALFORMED = (PyJWTError, RecursionError, OverflowError, ValueError, TypeError)
 # Seconds by which the clocks of two machines may differ.
 LEEWAY = 5
 # Of a cookie: browsers take no longer one.
@@ -41,8 +43,11 @@ class JwtReader:
         token, is_cache = credential.value, credential.is_cookie
         try:
             header = jwt.get_unverified_header(token)
-        except PyJWTError:
+            issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        except MALFORMED:
             return None
+        if issuer != self.peer.issuer:
+            return None  # another peer's, whose keys are not here
         kid, kind = header.get("kid"), header.get("typ")
         if not isinstance(kid, str) or header.get("alg") not in ALGORITHMS:
             return None
@@ -66,7 +71,7 @@ class JwtReader:
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
-        except PyJWTError:
+        except MALFORMED:
             return None
         return claims
 
@@ -76,7 +81,7 @@ def read_claims(peer: str, claims: dict[str, Any]) -> PeerSession | None:
     user_id = read_id(claims["sub"])
     try:
         expires_at = moment(int(claims["exp"]) * 1000)
-    except OverflowError:
+    except (OverflowError, ValueError):
         return None
     return PeerSession(peer, user_id, None, expires_at, claims=claims) if user_id else None
 

@@ -4,10 +4,12 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import (
+    FieldError,
     MultipleObjectsReturned,
     ObjectDoesNotExist,
     ValidationError,
 )
+from django.db import DatabaseError
 
 from ...conf.peers import Peer
 from ...engine.plans import Call, Plan
@@ -18,6 +20,8 @@ from .session import PeerSession
 NOBODY = (
     MultipleObjectsReturned,
     ObjectDoesNotExist,
+    DatabaseError,
+    FieldError,
     OverflowError,
     TypeError,
     ValidationError,
@@ -55,5 +59,6 @@ def checked(user: Any, name: str, value: str) -> Any:
     """The user, if it has exactly this value: a field may take "007" for 7, and a database "A" for
     "a", but these are two users at the peer.
     """
-    found = user_id_of(user.pk) if name == "pk" else str(getattr(user, name))
+    attribute = user._meta.get_field(name).attname if name != "pk" else name
+    found = user_id_of(user.pk) if name == "pk" else str(getattr(user, attribute))
     return user if found == value else None
