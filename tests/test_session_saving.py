@@ -305,6 +305,28 @@ def test_the_serializer_is_the_site_s(store: Store, name: str) -> None:
             assert index() is None
 
 
+def test_content_that_was_written_otherwise_is_no_change(store: Store) -> None:
+    """A set has another order in another process; 1 is still not True."""
+    with override_settings(SESSION_SERIALIZER=f"{__name__}.PickleSerializer"):
+        content = {"_auth_user_id": "1", "what": {"a", "b"}, "more": [{"x": (1, None)}]}
+        session = store(**content)
+        session.save()
+        token = session.target.token
+        key = secondary_storage.keyspace.for_django().physical(f"session:{token}")
+        fields = {"data": pickle.dumps(content, 0)}
+        secondary_storage.backend.run(
+            WriteSession(token, 999_000, "NX", None, key, None, fields=fields)
+        )
+        age(token)
+        again = store(session.target.session_key)
+        assert again.load() == content
+        again.save()
+        assert (hash_of(token) or {})["data"] == fields["data"]
+        again.get("more")[0]["x"] = (True, None)
+        again.save()
+        assert pickle.loads((hash_of(token) or {})["data"])["more"][0]["x"][0] is True
+
+
 def test_a_login_of_which_two_requests_make_two_has_two_ids(store: Store) -> None:
     """A double click on "sign in": the visitor's id is one's of them."""
     visitor = store(cart=[1])

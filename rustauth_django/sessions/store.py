@@ -4,12 +4,12 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.serializers import JSONSerializer
 from django.dispatch import Signal
 from django.http import HttpRequest
 from django.utils.timezone import is_aware, make_aware
@@ -48,10 +48,15 @@ def read_data(content: bytes, serializer: Any) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-@cache
-def is_steady(serializer: Any) -> bool:
-    """Does a serializer write the same bytes each time? One that encrypts does not."""
-    return bool(serializer().dumps({"a": 1}) == serializer().dumps({"a": 1}))
+def is_same(one: Any, other: Any) -> bool:
+    """Are two values alike in all of their parts, and of the same types? 1 is not True."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(is_same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return bool(one == other)
 
 
 class SignIn(NamedTuple):
@@ -319,13 +324,15 @@ class SessionStore(SessionBase):
         return [*self._moved(before), *self._started(ended)]
 
     def _is_same(self, data: dict[str, Any], written: bytes) -> bool:
-        """Is the content what it was? Its bytes say so, but for serializers that never write the
-        same ones twice.
+        """Is the content what it was? Its bytes say so, if JSON wrote them. Other serializers may
+        write the same content in several ways: encrypted, or with a set in another order.
         """
-        if written == self._content or is_steady(self.serializer):
+        kind = self.serializer
+        if written == self._content or (
+            isinstance(kind, type) and issubclass(kind, JSONSerializer)
+        ):
             return written == self._content
-        stored = read_data(self._content, self.serializer)
-        return stored == data and repr(stored) == repr(data)  # 1 is not True
+        return is_same(read_data(self._content, self.serializer), data)
 
     def _started(self, ended: list[Indexed]) -> Iterator[Event]:
         """What is told of a sign-in, and of the sessions that ended to make room for it."""
