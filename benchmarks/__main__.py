@@ -21,6 +21,7 @@ PARTS = (
     "tasks",
     "middleware",
     "sessions",
+    "peers",
     "server",
     "memory",
     "threads",

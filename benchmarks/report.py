@@ -23,6 +23,7 @@ PACKAGES = (
     "django-ratelimit",
     "djangorestframework",
     "django-smart-ratelimit",
+    "pyjwt",
 )
 
 

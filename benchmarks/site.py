@@ -19,6 +19,9 @@ def configure(url: str, **ours: Any) -> None:
     server = urlsplit(url)
     installed: dict[str, Any] = {
         "ALLOWED_HOSTS": ["*"],
+        "DATABASES": {
+            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+        },
         "CACHES": {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}},
         "INSTALLED_APPS": [
             "django.contrib.auth",
