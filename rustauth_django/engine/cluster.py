@@ -78,7 +78,7 @@ class Node(Protocol):
     location: str
 
     def perform(self, command: Command, *, asking: bool = False) -> Any: ...
-    def start(self, command: Several) -> Started: ...
+    def start(self, command: Several, *, waits: bool) -> Started | None: ...
     async def aperform(self, command: Command, *, asking: bool = False) -> Any: ...
     def close(self) -> None: ...
     async def aclose(self) -> None: ...
@@ -182,12 +182,16 @@ class ClusterBackend(ServerBackend):
         outcomes: list[Any] = [None] * len(step)
         try:
             for place, (address, command) in enumerate(step):
-                outcomes[place] = outcome_of(partial(self._node(address).start, command))
-                if isinstance(outcomes[place], Started):
-                    started[place] = outcomes[place]
-            # Whoever has answered is not held up by a server that does not.
-            for place in ready(started):
-                outcomes[place] = outcome_of(started.pop(place).finish)
+                start = partial(self._node(address).start, command)
+                one = outcome_of(partial(start, waits=False))
+                if one is None:
+                    # Whoever waits for a connection of one server holds none of another.
+                    finish(started, outcomes)
+                    one = outcome_of(partial(start, waits=True))
+                if isinstance(one, Started):
+                    started[place] = one
+                outcomes[place] = one
+            finish(started, outcomes)
         finally:
             for one in started.values():
                 one.abandon()
@@ -321,6 +325,12 @@ def outcome_of(call: Callable[[], Any]) -> Any:
         if is_handlers(error):
             raise
         return error
+
+
+def finish(started: dict[int, Started], outcomes: list[Any]) -> None:
+    """Read the replies; a server that has answered is not held up by one that has not."""
+    for place in ready(started):
+        outcomes[place] = outcome_of(started.pop(place).finish)
 
 
 def ready(started: dict[int, Started]) -> Iterator[int]:

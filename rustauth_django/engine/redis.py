@@ -38,9 +38,9 @@ class RedisBackend(ServerBackend):
     def perform(self, command: Command, *, asking: bool = False) -> Any:
         return self._wire.call(command, asking=asking)
 
-    def start(self, command: Several) -> Started:
-        """Send commands whose replies are read later."""
-        return self._wire.start(command)
+    def start(self, command: Several, *, waits: bool) -> Started | None:
+        """Send commands whose replies are read later; None if it may not wait and would have to."""
+        return self._wire.start(command, waits=waits)
 
     async def aperform(self, command: Command, *, asking: bool = False) -> Any:
         return await self._loops.call(command, asking=asking)

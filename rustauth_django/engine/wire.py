@@ -287,10 +287,15 @@ class Wire:
         self._put(line, idle)
         return reply
 
-    def start(self, command: Several) -> "Started":
-        """Send commands whose replies are read later; raises what ``call`` does."""
+    def start(self, command: Several, *, waits: bool) -> "Started | None":
+        """Send commands whose replies are read later; raises what ``call`` does.
+
+        If no connection is idle, and it does not wait for one, the answer is None.
+        """
         idle = self._idle
-        line = self._take()
+        line = self._take() if waits else self._pop_idle()
+        if line is None:
+            return None
         try:
             return Started(self, line, idle, command)
         except BaseException as error:
