@@ -80,6 +80,17 @@ class PeerSite(Site):
         assert reply.status_code == 200, reply.content
         return str(reply.json()["user"])
 
+    def sign_in_at_django(self, name: str) -> str:
+        """The cookies of somebody whom Django has signed in."""
+        user = User.objects.create(username=name)
+        if self.runner:
+            self.runner.run(self.client.aforce_login(user))
+        else:
+            self.client.force_login(user)
+        jar = "; ".join(f"{name}={one.value}" for name, one in self.client.cookies.items())
+        self.client.cookies.clear()
+        return jar
+
     def store(self, value: Any, token: str = TOKEN) -> None:
         text = value if isinstance(value, str | bytes) else json.dumps(value)
         self.raw.set(f"{self.key_prefix}ba:{token}", text)
@@ -372,13 +383,7 @@ def test_a_forged_request_is_nobody_s(site: PeerSite, method: str, page: str) ->
 def test_a_user_of_django_s_stays(site: PeerSite) -> None:
     """Whoever is signed in here is not taken for somebody else there."""
     site.store(record())
-    ada = User.objects.create(username="ada")
-    if site.runner:
-        site.runner.run(site.client.aforce_login(ada))
-    else:
-        site.client.force_login(ada)
-    jar = "; ".join(f"{name}={one.value}" for name, one in site.client.cookies.items())
-    site.client.cookies.clear()
+    jar = site.sign_in_at_django("ada")
     for page in ("/who", "/awho"):
         found = site.get(page, cookie=f"{jar}; {COOKIE}={signed()}").json()
         assert found == {"user": "ada", "peer": None, "user_id": None, "session_id": None}
@@ -400,13 +405,7 @@ def test_a_view_that_is_exempt_has_its_body_to_itself(site: PeerSite) -> None:
 def test_rest_framework_and_ninja_look_at_the_peers_alone(site: PeerSite) -> None:
     """Who is signed in at Django as well is the peer's user there, and Django's everywhere else."""
     site.store(record())
-    ada = User.objects.create(username="ada")
-    if site.runner:
-        site.runner.run(site.client.aforce_login(ada))
-    else:
-        site.client.force_login(ada)
-    jar = "; ".join(f"{name}={one.value}" for name, one in site.client.cookies.items())
-    site.client.cookies.clear()
+    jar = site.sign_in_at_django("ada")
     sent = {"cookie": jar, "authorization": f"Bearer {signed()}"}
     for page in ("/rest", "/api/who", "/api/awho"):
         assert site.get(page, **sent).json()["user"] == USER_ID, page

@@ -248,20 +248,14 @@ class GetMany(Operation[list[str | None]]):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class GetEach(Operation[list[str | None]]):
+class GetEach(GetMany):
     """The same, where the keys may be on different servers."""
-
-    label = "secondary get"
-    keys: tuple[str, ...]
 
     def command(self) -> Command:
         return Several.of(*(("GET", encode(key)) for key in self.keys))
 
-    def answer(self, reply: Any) -> list[str | None]:
-        return texts(reply, len(self.keys))
-
-    def in_memory(self, memory: Memory) -> list[str | None]:
-        return [memory.get(key) for key in self.keys]
+    def across_slots(self) -> None:
+        """Each command goes to its own server."""
 
 
 class Page(NamedTuple):

@@ -327,12 +327,11 @@ class SessionStore(SessionBase):
         """Is the content what it was? Its bytes say so, if JSON wrote them. Other serializers may
         write the same content in several ways: encrypted, or with a set in another order.
         """
+        if written == self._content:
+            return True
         kind = self.serializer
-        if written == self._content or (
-            isinstance(kind, type) and issubclass(kind, JSONSerializer)
-        ):
-            return written == self._content
-        return is_same(read_data(self._content, self.serializer), data)
+        is_json = isinstance(kind, type) and issubclass(kind, JSONSerializer)
+        return not is_json and is_same(read_data(self._content, kind), data)
 
     def _started(self, ended: list[Indexed]) -> Iterator[Event]:
         """What is told of a sign-in, and of the sessions that ended to make room for it."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -108,6 +109,14 @@ MARIADB = Kind(
         "HOST": "{folder}/socket",
     },
 )
+
+
+def require(kind: Kind) -> None:
+    """Skip the test, or fail it where databases are required, if this one cannot run here."""
+    if reason := kind.missing():
+        if os.environ.get("RUSTAUTH_REQUIRE_DATABASES"):
+            pytest.fail(f"RUSTAUTH_REQUIRE_DATABASES is set, but {reason}")
+        pytest.skip(reason)
 
 
 def disconnect() -> None:

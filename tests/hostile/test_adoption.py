@@ -1,6 +1,5 @@
 """Sessions of a real database are taken over by twenty requests at once."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from rustauth_django.sessions import SessionStore, list_sessions, revoke_session
 
 from ..servers import PATIENT, Server
 from ..test_sessions import ENGINE
-from .databases import ALIAS, MARIADB, POSTGRESQL, Database, Kind, disconnect
+from .databases import ALIAS, MARIADB, POSTGRESQL, Database, Kind, disconnect, require
 
 REQUESTS = 20
 ROUNDS = 25
@@ -29,10 +28,7 @@ ROUNDS = 25
 def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[Database]:
     """One with Django's tables."""
     kind: Kind = request.param
-    if reason := kind.missing():
-        if os.environ.get("RUSTAUTH_REQUIRE_DATABASES"):
-            pytest.fail(f"RUSTAUTH_REQUIRE_DATABASES is set, but {reason}")
-        pytest.skip(reason)
+    require(kind)
     with django_db_blocker.unblock(), Database(kind) as database:
         with database.connected() as connection, connection.cursor() as cursor:
             cursor.execute("CREATE DATABASE sessions")

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from ..servers import Server
 from ..services import require
 from ..test_peers_better_auth import PAGES, credentials, end, name, peer_site
 from .databases import ALIAS, MARIADB, POSTGRESQL, Database, Kind, disconnect
+from .databases import require as require_database
 
 pytestmark = pytest.mark.slow
 
@@ -26,10 +26,7 @@ def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator
     """An empty one that Better Auth and Django can reach."""
     require(install)
     kind: Kind = request.param
-    if reason := kind.missing():
-        if os.environ.get("RUSTAUTH_REQUIRE_DATABASES"):
-            pytest.fail(f"RUSTAUTH_REQUIRE_DATABASES is set, but {reason}")
-        pytest.skip(reason)
+    require_database(kind)
     with django_db_blocker.unblock(), Database(kind) as database:
         yield database
 

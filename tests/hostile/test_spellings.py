@@ -1,7 +1,6 @@
 """Guesses under every spelling of a name, on databases that compare names as sites' do."""
 
 import json
-import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from django.urls import path
 
 from tests.site import Site
 
-from .databases import ALIAS, MARIADB, POSTGRESQL, Database, Kind, disconnect
+from .databases import ALIAS, MARIADB, POSTGRESQL, Database, Kind, disconnect, require
 
 pytestmark = pytest.mark.slow
 
@@ -175,10 +174,7 @@ def prepared() -> set[str]:
 def database(case: str, started: Callable[[Kind], Database], prepared: set[str]) -> Database:
     """One that compares like this, with Django's tables."""
     comparison = COMPARISONS[case]
-    if reason := comparison.kind.missing():
-        if os.environ.get("RUSTAUTH_REQUIRE_DATABASES"):
-            pytest.fail(f"RUSTAUTH_REQUIRE_DATABASES is set, but {reason}")
-        pytest.skip(reason)
+    require(comparison.kind)
     database = started(comparison.kind)
     if case in prepared:
         return database

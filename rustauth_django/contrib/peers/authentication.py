@@ -104,11 +104,12 @@ def identifying(request: HttpRequest, *, reads_body: bool = True) -> Plan[Call, 
     known = known_in(request)
     if known is not None:
         return known
+    brought = brought_by(request)
     # Without anything that could be a peer's, Django's session is not even read.
-    if not brought_by(request) or (yield Call(has_user, (request,), twin=ahas_user)):
+    if not brought or (yield Call(has_user, (request,), twin=ahas_user)):
         return None
     try:
-        return (yield from authenticating(request, reads_body=reads_body))
+        return (yield from _first_of(brought, request, reads_body=reads_body))
     except CsrfFailed:
         return None
 
@@ -125,17 +126,24 @@ def brought_by(request: HttpRequest) -> list[tuple[Reader, Credential]]:
     return [(reader, one) for reader in readers for one in reader.credentials(request)]
 
 
-def authenticating(request: HttpRequest, *, reads_body: bool = True) -> Plan[Call, Found | None]:
+def authenticating(request: HttpRequest) -> Plan[Call, Found | None]:
+    """Who is signed in at a peer, whomever Django has signed in. Raises ``CsrfFailed``."""
+    known = known_in(request)
+    if known is not None:
+        return known
+    return (yield from _first_of(brought_by(request), request, reads_body=True))
+
+
+def _first_of(
+    brought: list[tuple[Reader, Credential]], request: HttpRequest, *, reads_body: bool
+) -> Plan[Call, Found | None]:
     """The user and the session that the first peer answers with. Raises ``CsrfFailed`` if there is
     one, but a forged request would bring its cookie as well. Unless this ``reads_body``, the token
     against that has to be in a header.
     """
-    known = known_in(request)
-    if known is not None:
-        return known
     peers = get_feature(Peers)
     forged: CsrfFailed | None = None
-    for reader, credential in brought_by(request):
+    for reader, credential in brought:
         try:
             session = yield from reader.find(credential)
         except BackendError as error:

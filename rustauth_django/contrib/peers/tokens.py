@@ -42,11 +42,11 @@ class JwtReader:
     def find(self, credential: Credential) -> Plan[Call, PeerSession | None]:
         token, is_cache = credential.value, credential.is_cookie
         try:
-            header = jwt.get_unverified_header(token)
-            issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+            unverified = jwt.decode_complete(token, options={"verify_signature": False})
         except MALFORMED:
             return None
-        if issuer != self.peer.issuer:
+        header = unverified["header"]
+        if unverified["payload"].get("iss") != self.peer.issuer:
             return None  # another peer's, whose keys are not here
         kid, kind = header.get("kid"), header.get("typ")
         if not isinstance(kid, str) or header.get("alg") not in ALGORITHMS:
